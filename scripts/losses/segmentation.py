@@ -1,0 +1,61 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The supervised loss: cross-entropy + Dice that leave ignored pixels alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE_INDEX = 255
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Mean cross-entropy over the pixels that are not ignored; exactly 0, with zero gradient, where there are none.
+
+    Args:
+        logits: (B, K, X, Y).
+        labels: (B, X, Y) or (B, 1, X, Y), classes 0..K-1 or ``ignore_index``.
+    """
+    labels = labels.flatten(0, 1) if labels.ndim == logits.ndim else labels
+    # torch's mean over no pixel is 0/0
+    count = (labels != ignore_index).sum().clamp(min=1)
+    return F.cross_entropy(logits.float(), labels.long(), ignore_index=ignore_index, reduction="sum") / count
+
+
+def soft_dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX, smooth: float = 1.0) -> Tensor:
+    """1 - soft Dice of the foreground classes, counted over the whole batch, without the ignored pixels.
+
+    Batch-wise counting keeps images without a lesion from dominating at 1 % foreground: an empty image alone would
+    have a Dice that only asks for background.
+
+    Args:
+        logits: (B, K, X, Y), K >= 2.
+        labels: (B, X, Y) or (B, 1, X, Y).
+        smooth: added to numerator and denominator.
+    """
+    labels = labels.flatten(0, 1) if labels.ndim == logits.ndim else labels
+    valid = (labels != ignore_index).unsqueeze(1)
+    probabilities = torch.softmax(logits.float(), dim=1) * valid
+    target = F.one_hot(torch.where(valid[:, 0], labels, 0).long(), logits.shape[1]).movedim(-1, 1) * valid
+    overlap = (probabilities * target).sum(dim=(0, 2, 3))[1:]
+    sizes = (probabilities + target).sum(dim=(0, 2, 3))[1:]
+    return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+
+
+class SegmentationLoss(nn.Module):
+    """``ce_weight`` x cross-entropy + ``dice_weight`` x soft Dice loss over the pixels that are not ignored.
+
+    (MONAI's ``DiceCELoss`` knows ``ignore_index`` for neither of its halves in a way that also keeps the count right.)
+    """
+
+    def __init__(self, ce_weight: float = 1.0, dice_weight: float = 1.0, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        self.ce_weight, self.dice_weight, self.ignore_index = ce_weight, dice_weight, ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss of logits (B, K, X, Y) and labels (B, 1, X, Y)."""
+        loss = self.ce_weight * cross_entropy(logits, labels, self.ignore_index)
+        return loss + self.dice_weight * soft_dice_loss(logits, labels, self.ignore_index)

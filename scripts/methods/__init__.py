@@ -1,0 +1,11 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The learning rules, one file each."""
+
+from scripts.methods.base import LearningRule
+from scripts.methods.mean_teacher import MeanTeacher
+from scripts.methods.ramps import SigmoidRamp
+from scripts.methods.supervised import Supervised
+from scripts.methods.teacher import EMATeacher
+
+__all__ = ["EMATeacher", "LearningRule", "MeanTeacher", "SigmoidRamp", "Supervised"]

@@ -1,0 +1,95 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every learning rule is: a small object that turns a batch into named losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from scripts.errors import InputError
+from scripts.losses import SegmentationLoss
+from scripts.methods.teacher import EMATeacher
+
+Weight = float | Callable[[float], float]
+
+
+class LearningRule(nn.Module, ABC):
+    """Base of the learning rules. A rule is one file that implements :meth:`forward`.
+
+    The trainer calls ``rule(network, batch, progress)``, sums the named losses with their weights, steps, and calls
+    :meth:`update`. Whatever only training needs (teacher, projection head, memories, a second network) is a submodule
+    or buffer of the rule: it is saved with the checkpoint, moved with ``.to(device)``, and its parameters are trained.
+
+    Every rule owns the EMA of the student, because averaged weights are what is evaluated and exported, whichever the
+    rule; rules with a teacher use the same average as their teacher.
+
+    Args:
+        network: the student, for the teacher's copy.
+        weights: loss name -> weight or ramp of the progress; names not given weigh 1.
+        loss: supervised loss of (logits, labels); default cross-entropy + Dice.
+        strong_view: photometric view of the labelled images (and of what the rule wants); None = none.
+        decay: EMA decay of the teacher.
+    """
+
+    #: names of the losses that the rule may return, for the check of ``weights``
+    losses: tuple[str, ...] = ("supervised",)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: Mapping[str, Weight] | None = None,
+        loss: nn.Module | None = None,
+        strong_view: nn.Module | None = None,
+        decay: float = 0.99,
+    ) -> None:
+        super().__init__()
+        unknown = sorted(set(weights or {}) - set(self.losses))
+        if unknown:
+            raise InputError(
+                f"method#weights: {type(self).__name__} has no loss {', '.join(unknown)}; its losses are "
+                f"{', '.join(self.losses)}"
+            )
+        self.weights = dict(weights or {})
+        self.loss = loss if loss is not None else SegmentationLoss()
+        self.strong_view = strong_view if strong_view is not None else nn.Identity()
+        self.teacher = EMATeacher(network, decay)
+        self.statistics: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def forward(self, network: nn.Module, batch: Mapping[str, Mapping[str, Tensor]], progress: float) -> dict:
+        """Named losses (scalars with gradient) of one batch.
+
+        Args:
+            network: the student (possibly wrapped by DDP or compiled), in training mode.
+            batch: ``{"labelled": {"image": (B, C, X, Y) in [0, 1], "label": (B, 1, X, Y) long}, "unlabelled":
+                {"image": (U, C, X, Y)}}`` on the device, already through the weak view; labels hold 255 where ignored.
+            progress: share of the run done, in [0, 1).
+        """
+
+    def weights_at(self, progress: float) -> dict[str, float]:
+        """Weight of every loss at ``progress``."""
+        weights = {name: self.weights.get(name, 1.0) for name in self.losses}
+        return {name: float(w(progress)) if callable(w) else float(w) for name, w in weights.items()}
+
+    def total(self, losses: Mapping[str, Tensor], progress: float) -> Tensor:
+        """Weighted sum of the named losses."""
+        weights = self.weights_at(progress)
+        return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+
+    def update(self, network: nn.Module, iteration: int) -> None:
+        """Follow the student after the optimiser's step number ``iteration`` (from 1)."""
+        self.teacher.update(network, iteration)
+
+    def sync(self, network: nn.Module) -> None:
+        """Start of a run: the teacher becomes the student, which may just have loaded a checkpoint."""
+        self.teacher.sync(network)
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network that is evaluated and exported."""
+        return self.teacher.module

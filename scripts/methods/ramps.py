@@ -1,0 +1,27 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that change with the progress of a run."""
+
+from __future__ import annotations
+
+import math
+
+
+class SigmoidRamp:
+    """``value * exp(-5 (1 - u)^2)`` with u rising linearly from 0 to 1 between ``start`` and ``end`` (Laine and Aila,
+    ICLR 2017); exactly 0 before ``start``, so that a term may wait until the teacher is worth following.
+
+    Args:
+        value: the weight at the end.
+        start, end: shares of the run in [0, 1].
+    """
+
+    def __init__(self, value: float = 1.0, start: float = 0.0, end: float = 0.4) -> None:
+        self.value, self.start, self.end = float(value), float(start), float(end)
+
+    def __call__(self, progress: float) -> float:
+        """Weight at ``progress`` in [0, 1]."""
+        if progress < self.start:
+            return 0.0
+        u = min((progress - self.start) / max(self.end - self.start, 1e-9), 1.0)
+        return self.value * math.exp(-5.0 * (1.0 - u) ** 2)

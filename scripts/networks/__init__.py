@@ -1,0 +1,9 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Segmentation networks."""
+
+from scripts.networks.base import SegmentationNetwork
+from scripts.networks.lessnet import LESSNet
+from scripts.networks.unet import UNet
+
+__all__ = ["LESSNet", "SegmentationNetwork", "UNet"]

@@ -1,0 +1,56 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every segmentation network of the bundle promises to the learning rules: one ``forward``, three uses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """Base of the networks: ``encode`` to a list of feature maps, ``decode`` to a map, ``classify`` to logits.
+
+    A subclass implements the three and sets :attr:`feature_channels`. Everything a rule needs comes out of the one
+    ``forward``, so that it stays true under DDP, compilation and export:
+
+    * ``network(x)``: logits (B, K, X, Y) for x (B, C, X, Y), any X and Y;
+    * ``network(x, return_features=True)``: (logits, features (B, F, about X/4, about Y/4));
+    * ``network(x, feature_dropout=mask)``: whole channels of every encoder map are dropped with probability 0.5 for
+      the samples where the boolean ``mask`` (B,) is set, the feature perturbation of UniMatch (Yang et al., CVPR
+      2023, section 3.2); only in training mode.
+    """
+
+    feature_channels: int
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Feature maps of ``x`` (B, C, X, Y), the finest first."""
+
+    @abstractmethod
+    def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(fused map that is classified, feature map at about stride 4 with :attr:`feature_channels` channels)."""
+
+    @abstractmethod
+    def classify(self, fused: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, K, X, Y) at ``size`` = (X, Y)."""
+
+    def forward(
+        self, x: Tensor, return_features: bool = False, feature_dropout: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        maps = self.encode(x)
+        if feature_dropout is not None and self.training:
+            maps = [drop_channels(m, feature_dropout) for m in maps]
+        fused, features = self.decode(maps)
+        logits = self.classify(fused, (x.shape[-2], x.shape[-1]))
+        return (logits, features) if return_features else logits
+
+
+def drop_channels(features: Tensor, where: Tensor, probability: float = 0.5) -> Tensor:
+    """Channel dropout (scaled, as ``torch.nn.Dropout2d``) on the samples where ``where`` (B,) is true."""
+    dropped = F.dropout2d(features, probability)
+    return torch.where(where.view(-1, 1, 1, 1), dropped, features)
