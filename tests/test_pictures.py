@@ -1,0 +1,106 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures show the right pixels the right way round, and fit their frames."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts import pictures
+
+
+def a_case(size=(60, 40), classes=2, channels=3):
+    """A grey image that is bright at the right end of its top row, where reference and prediction lie too."""
+    image = np.full((channels, *size), 0.4, np.float32)
+    image[:, -10:, :10] = 1
+    reference = np.zeros(size, np.uint8)
+    reference[-10:, :10] = classes - 1
+    predicted = np.roll(reference, -5, axis=0)
+    return pictures.Case("case.png", 0.5, image, reference, predicted)
+
+
+def count(picture, colour):
+    return int((np.asarray(picture) == np.array(colour)).all(-1).sum())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_pictures_are_turned_from_x_y_to_rows(channels):
+    rgb = pictures.to_rgb(a_case(channels=channels).image)
+    assert rgb.shape == (40, 60, 3) and rgb.dtype == np.uint8
+    assert (rgb[:10, -10:] == 255).all() and (rgb[10:] == 102).all() and (rgb[:, :-10] == 102).all()
+
+
+@pytest.mark.parametrize("size", [(60, 40), (33, 47), (1, 7), (1500, 300)])
+def test_panels_are_large_enough_to_read(size):
+    panel = pictures.case_panel(a_case(size), ["background", "lesion"])
+    side = min(max(384, max(size)), 1024)
+    assert panel.width >= 3 * round(size[0] * side / max(size))
+    assert panel.height >= round(size[1] * side / max(size))
+
+
+def test_a_panel_outlines_reference_and_prediction_where_they_are():
+    panel = np.asarray(pictures.case_panel(a_case(), ["background", "lesion"]))
+    top, width, pad = 68, 384, pictures.PAD
+    tiles = [panel[top : top + 256, pad + i * (width + pad) :][:, :width] for i in range(3)]
+    blue, yellow = pictures.BLUE, pictures.YELLOW
+    assert [count(tile, blue) > 0 for tile in tiles] == [False, True, True]
+    assert [count(tile, yellow) > 0 for tile in tiles] == [False, False, True]
+    rows, columns = (tiles[1] == np.array(blue)).all(-1).nonzero()
+    assert rows.max() < 68 and columns.min() > 315  # 10 of 40 rows from the top, 50 of 60 columns from the left
+
+
+def test_classes_have_their_colours_and_touch_without_hiding_each_other():
+    mask = np.zeros((60, 60), np.uint8)
+    mask[10:50, 10:50], mask[20:40, 20:40], mask[:, 55:] = 1, 2, 255
+    rgb = np.zeros((60, 60, 3), np.uint8)
+    pictures.draw_mask(rgb, mask, fill=1.0)
+    assert (rgb[20:40, 20:40] == pictures.class_colour(2)).all()
+    assert (rgb[12:17, 12:17] == pictures.class_colour(1)).all()
+    assert (rgb[:8, :8] == 0).all() and (rgb[:, 58] > 0).all()
+    assert len({pictures.class_colour(k) for k in range(1, 8)}) == 7
+
+
+def test_errors_by_hand():
+    reference = np.array([[1, 1, 0, 0, 255, 2]])
+    predicted = np.array([[1, 0, 1, 0, 1, 1]])
+    shown = pictures.draw_errors(np.zeros((1, 6, 3), np.uint8), reference, predicted)[0]
+    colours = ((pictures.BLUE, 0.75), (pictures.YELLOW, 0.85), (pictures.VERMILION, 0.85))
+    found, missed, wrong = [(np.array(colour) * share).astype(np.uint8) for colour, share in colours]
+    for pixel, expected in ((0, found), (1, missed), (2, wrong), (3, 0), (5, wrong)):
+        assert (shown[pixel] == expected).all(), pixel
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_sheets_hold_every_row_and_legend(classes):
+    case = a_case(classes=classes)
+    rows = {"Best": [case] * 4, "Worst": [case]}
+    names = pictures.default_class_names(classes)
+    sheet, errors = pictures.contact_sheet(rows, names), pictures.error_sheet(rows)
+    assert sheet.width == errors.width == 4 * 256 + 5 * pictures.PAD
+    assert sheet.height > 2 * 256
+    assert count(sheet, pictures.class_colour(classes - 1)) > 300  # the swatch
+    assert all(count(errors, colour) > 300 for _, colour in pictures.ERROR_LEGEND)
+
+
+def test_an_overlay_needs_no_reference():
+    case = a_case()
+    overlay = pictures.prediction_overlay(case.image, case.predicted, "x" * 200 + ".png", ["background", "lesion"])
+    assert overlay.width == 512 + 2 * pictures.PAD
+    assert count(overlay, pictures.YELLOW) > 300
+
+
+def test_long_names_are_shortened_in_the_middle():
+    font = pictures._font(20)
+    text = pictures.shorten("a" * 100 + "end.png", font, 200)
+    assert font.getlength(text) <= 200 and text.startswith("aa") and text.endswith("end.png") and "…" in text
+    assert pictures.shorten("short.png", font, 200) == "short.png"
+
+
+def test_the_confusion_picture_takes_empty_classes():
+    picture = pictures.confusion_picture(np.array([[9, 1], [0, 0]]), ["background", "lesion"])
+    assert picture.mode == "RGB" and len(np.unique(np.asarray(picture))) > 10
+
+
+def test_saving_makes_the_folder(tmp_path):
+    pictures.save(Image.new("RGB", (4, 4)), tmp_path / "new" / "a.png")
+    assert Image.open(tmp_path / "new" / "a.png").size == (4, 4)
