@@ -1,0 +1,131 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The LESS-Net learning rule: consistency + similarity-based contrast, against mismatch and class imbalance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from scripts.losses import IGNORE_INDEX, weighted_cross_entropy
+from scripts.methods.base import LearningRule, Weight
+from scripts.methods.similarity import SimilarityContrast
+from scripts.transforms import random_boxes
+
+
+class LessNet(LearningRule):
+    """Semi-supervised rule after the abstract of LESS-Net (Lai et al., Frontiers in Physiology 16:1644589, 2025).
+
+    Published: unlabelled images are used by consistency regularisation and (similarity-based) contrastive learning,
+    which together mitigate the distribution mismatch of labelled and unlabelled images and the class imbalance. How
+    is our choice, part by part, each with a switch:
+
+    * **consistency**: the EMA teacher labels the weak view; the student, on the strong view, follows (FixMatch, Sohn
+      et al., NeurIPS 2020; on segmentation UniMatch, Yang et al., CVPR 2023). ``soft`` targets or the argmax.
+    * **class-wise acceptance** (``adaptive``): a pixel counts when the teacher's confidence exceeds ``threshold``
+      scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023). One
+      threshold for all would accept nearly all background and little of a 1 % lesion, and so teach background.
+    * **mixing** (``mix_labelled``): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled images,
+      from other unlabelled images or, with this probability, from labelled ones with their true mask, so that one
+      image holds both distributions.
+    * **feature perturbation** (``feature_perturbation``): this share of the unlabelled images passes the decoder with
+      half of the encoder's channels dropped.
+    * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
+
+    Losses: ``supervised``, ``consistency``, ``contrast``. Statistics: ``accepted`` (share of the unlabelled pixels),
+    ``accepted_foreground`` (share of the teacher's foreground pixels), ``predicted_foreground``.
+    """
+
+    losses = ("supervised", "consistency", "contrast")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: Mapping[str, Weight] | None = None,
+        loss: nn.Module | None = None,
+        strong_view: nn.Module | None = None,
+        decay: float = 0.99,
+        num_classes: int = 2,
+        threshold: float = 0.95,
+        adaptive: bool = True,
+        soft: bool = False,
+        cutmix: float = 0.8,
+        mix_labelled: float = 0.5,
+        feature_perturbation: float = 0.5,
+        contrast: SimilarityContrast | None = None,
+    ) -> None:
+        super().__init__(network, weights, loss, strong_view, decay)
+        self.num_classes, self.threshold, self.adaptive, self.soft = num_classes, threshold, adaptive, soft
+        self.cutmix, self.mix_labelled, self.feature_perturbation = cutmix, mix_labelled, feature_perturbation
+        self.contrast = contrast
+        self.register_buffer("class_confidence", torch.full((num_classes,), 1.0 / num_classes))
+
+    def forward(self, network, batch, progress):
+        images, labels = batch["labelled"]["image"], batch["labelled"]["label"]
+        unlabelled = batch["unlabelled"]["image"]
+        target, weight = self.pseudo_label(unlabelled)
+        mixed, target, weight = self.mix(images, labels, unlabelled, target, weight)
+
+        count = len(images)
+        inputs = torch.cat([self.strong_view(images), self.strong_view(mixed)])
+        perturbed = torch.rand(len(inputs), device=inputs.device) < self.feature_perturbation
+        perturbed[:count] = False
+        logits, features = network(
+            inputs, return_features=True, feature_dropout=perturbed if self.feature_perturbation > 0 else None
+        )
+        losses = {
+            "supervised": self.loss(logits[:count], labels),
+            "consistency": weighted_cross_entropy(logits[count:], target, weight),
+        }
+        if self.contrast is not None:
+            pseudo = torch.where(weight > 0.5, target.argmax(dim=1, keepdim=True), IGNORE_INDEX)
+            losses["contrast"] = self.contrast(features, torch.cat([labels, pseudo]), count)
+        return losses
+
+    @torch.no_grad()
+    def pseudo_label(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher's targets (U, K, X, Y) of the weak view and the weight (U, 1, X, Y), 1 where accepted."""
+        probabilities = torch.softmax(self.teacher(images).float(), dim=1)
+        confidence, pseudo = probabilities.max(dim=1, keepdim=True)
+        hard = F.one_hot(pseudo[:, 0], self.num_classes).movedim(-1, 1).to(probabilities.dtype)
+        accepted = (confidence >= self.class_thresholds(confidence, hard)[pseudo]).to(probabilities.dtype)
+        foreground = (pseudo > 0).to(probabilities.dtype)
+        self.statistics = {
+            "accepted": accepted.mean(),
+            "accepted_foreground": (accepted * foreground).sum() / foreground.sum().clamp(min=1),
+            "predicted_foreground": foreground.mean(),
+        }
+        return (probabilities if self.soft else hard), accepted
+
+    def class_thresholds(self, confidence: Tensor, hard: Tensor) -> Tensor:
+        """Thresholds (K,): ``threshold`` x running mean confidence of the class / that of the surest class."""
+        if not self.adaptive:
+            return confidence.new_full((self.num_classes,), self.threshold)
+        size = hard.sum(dim=(0, 2, 3))
+        mean = (hard * confidence).sum(dim=(0, 2, 3)) / size.clamp(min=1)
+        self.class_confidence.copy_(
+            torch.where(size > 0, self.class_confidence.lerp(mean, 0.01), self.class_confidence)
+        )
+        return self.threshold * self.class_confidence / self.class_confidence.max()
+
+    @torch.no_grad()
+    def mix(
+        self, images: Tensor, labels: Tensor, unlabelled: Tensor, target: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Paste boxes of labelled or other unlabelled images into the unlabelled ones, targets and weights alike."""
+        size, device = len(unlabelled), unlabelled.device
+        valid = labels != IGNORE_INDEX
+        truth = F.one_hot(torch.where(valid, labels, 0)[:, 0].long(), self.num_classes).movedim(-1, 1).to(target.dtype)
+        pool = [torch.cat(pair) for pair in ((unlabelled, images), (target, truth), (weight, valid.to(weight.dtype)))]
+        # a shift by 1..size-1 pairs every image with another one
+        shift = torch.randint(1, max(size, 2), (1,), device=device)
+        other = (torch.arange(size, device=device) + shift) % size
+        from_labelled = size + torch.randint(0, len(images), (size,), device=device)
+        partner = torch.where(torch.rand(size, device=device) < self.mix_labelled, from_labelled, other)
+        boxes = random_boxes(size, (unlabelled.shape[-2], unlabelled.shape[-1]), device, p=self.cutmix)
+        mixed = [torch.where(boxes, values[partner], values[:size]) for values in pool]
+        return mixed[0], mixed[1], mixed[2]
