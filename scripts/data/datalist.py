@@ -1,0 +1,96 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""From any dataset folder to the four lists that training and evaluation use."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from scripts.data.files import Item
+from scripts.data.layouts import read_layout
+from scripts.data.selection import are_strata, check_sides, complete_split, labelled_count, training_order
+from scripts.data.synthetic import write_synthetic_set
+from scripts.errors import InputError
+
+logger = logging.getLogger("less_net")
+
+
+def load_datalist(
+    dataset_dir: str | Path | None,
+    label_ratio: float = 1.0,
+    seed: int = 0,
+    num_classes: int = 2,
+    val_share: float = 0.1,
+    test_share: float = 0.2,
+    synthetic_dir: str | Path | None = None,
+    group_pattern: str | None = None,
+) -> dict[str, list[Item]]:
+    """Lists the images of a dataset folder; opens none of them.
+
+    The layouts are those of :func:`scripts.data.layouts.read_layout`, the split that of
+    :func:`scripts.data.selection.complete_split`.
+
+    Args:
+        dataset_dir: the folder or datalist file; empty for the embedded synthetic set.
+        label_ratio: up to 1, the share of the training masks that is used, from 2 on their number. The labelled images
+            are the first ones of ``train`` in ``splits.json``, else of an order that ``seed`` gives.
+        seed: chooses the labelled images where no order is pinned. The split does not depend on it.
+        num_classes: the number of classes with background; the synthetic set has two.
+        val_share: share of validation images where the folder does not pin them.
+        test_share: share of test images where the folder does not pin them.
+        synthetic_dir: folder that holds, or will hold, the synthetic set.
+        group_pattern: regular expression that finds the group (patient, video) in the name of an image.
+
+    Returns:
+        Lists ``training``, ``unlabeled``, ``validation`` and ``test`` of items with the strings ``key``, ``group``,
+        ``image`` (absolute path) and, but for ``unlabeled``, ``label``.
+
+    Raises:
+        InputError: the folder or an argument is not as described; the message says what to mend.
+    """
+    folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
+    collection = read_layout(folder, group_pattern)
+    sides = complete_split(collection, val_share, test_share)
+    if collection.split and are_strata(sides):
+        logger.warning(
+            "%s: nearly every group lies in train, val and test, so groups are taken as kinds of images, not as "
+            "patients. If they are patients, remove the pinned split to have it made by group.",
+            *(collection.source,),
+        )
+        sides = {side: [item | {"group": item["key"]} for item in items] for side, items in sides.items()}
+    check_sides(sides, collection.source)
+    for item in sides["val"] + sides["test"]:
+        if "label" not in item:
+            raise InputError(f"{item['image']} is a validation or test image without a mask: add one or remove it.")
+    train = training_order(sides["train"], collection.ordered, seed)
+    datalist = _choose_labelled(train, label_ratio) | {"validation": sides["val"], "test": sides["test"]}
+    logger.info("%s: %s", folder, ", ".join(f"{len(items)} {name}" for name, items in datalist.items()))
+    return datalist
+
+
+def _choose_labelled(train: list[Item], label_ratio: float) -> dict[str, list[Item]]:
+    masked = [item for item in train if "label" in item]
+    chosen = masked[: labelled_count([item["group"] for item in masked], label_ratio)]
+    keys = {item["key"] for item in chosen}
+    bare = [{name: item[name] for name in ("key", "image", "group")} for item in train if item["key"] not in keys]
+    return {"training": chosen, "unlabeled": bare}
+
+
+def embedded_set(folder: str | Path | None, num_classes: int = 2) -> Path:
+    """The folder of the embedded synthetic set, which is written on first use.
+
+    Raises:
+        InputError: no folder is given, or another number of classes than two is wanted.
+    """
+    if not folder:
+        raise InputError("dataset_dir is empty: give a dataset folder, or synthetic_dir to have the synthetic set.")
+    if num_classes != 2:
+        raise InputError(
+            f"num_classes is {num_classes}, but the synthetic set has 2: give dataset_dir or num_classes 2."
+        )
+    if not (Path(folder) / "pairs.csv").is_file():
+        logger.info("No dataset_dir given: writing the embedded synthetic set to %s.", folder)
+        return write_synthetic_set(folder)
+    logger.info("No dataset_dir given: using the embedded synthetic set in %s.", folder)
+    return Path(folder)

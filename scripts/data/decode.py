@@ -1,0 +1,121 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""From a file to its pixel values, whatever the format; no interpretation of the values yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from PIL import Image, ImageOps, ImageSequence
+
+from scripts.data.files import is_nifti
+from scripts.errors import InputError
+
+# Modes that Pillow hands out as plain arrays of grey values, colours, or colours and a last channel to be dropped.
+GREY_MODES = ("L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+ALPHA_MODES = ("LA", "RGBA", "RGBX")
+LOSSY_FORMATS = ("JPEG", "MPO")
+
+
+@dataclass
+class Decoded:
+    """The values of an image file.
+
+    Attributes:
+        array: (C, X, Y), as stored; X runs to the right and Y downwards in a picture.
+        affine: (4, 4), from voxels to millimetres; the identity for pictures.
+        alpha: whether the last channel is transparency or padding.
+        lossy: whether the compression has changed the values.
+        eight_bit: whether values are 0 to 255 by the nature of the format.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    alpha: bool = False
+    lossy: bool = False
+    eight_bit: bool = False
+
+
+def decode(path: str | Path, indices: bool = False) -> Decoded:
+    """Reads a picture (PNG, JPEG, TIFF, BMP) or a 2-D NIfTI file.
+
+    The EXIF orientation is applied, so that the array is what a viewer shows. The pages of a TIFF file are channels.
+
+    Args:
+        path: the file.
+        indices: hand out the indices of a palette image, not its colours.
+
+    Raises:
+        InputError: the file is missing, damaged, too large, a volume, or of a kind that is not read.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"The file {path} does not exist: add it or correct the entry that names it.")
+    try:
+        return _decode_nifti(path) if is_nifti(path) else _decode_picture(path, indices)
+    except InputError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error and more on damaged files
+        reason = str(error).replace(str(path), "the file").strip().rstrip(".") or type(error).__name__
+        raise InputError(f"The image {path} cannot be read ({reason}): replace or remove it.") from error
+
+
+def _decode_picture(path: str | Path, indices: bool) -> Decoded:
+    with Image.open(path) as image:
+        _check_size(path, image.size)
+        frames = list(ImageSequence.Iterator(image)) if image.format == "TIFF" and image.n_frames > 1 else [image]
+        lossy = image.format in LOSSY_FORMATS
+        if len(frames) > 1:
+            # The iterator hands out one object at its successive pages, so each is copied while it is current.
+            frames = [frame.copy() for frame in ImageSequence.Iterator(image)]
+        plain = [_plain_mode(ImageOps.exif_transpose(frame), indices) for frame in frames]
+    arrays = [_channels_first(np.asarray(frame)) for frame in plain]
+    if len({array.shape[1:] for array in arrays}) > 1:
+        raise InputError(f"The pages of {path} differ in size, so they cannot be channels: keep one page.")
+    array = np.concatenate(arrays)
+    alpha = len(arrays) == 1 and plain[0].mode in ALPHA_MODES
+    return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8)
+
+
+def _check_size(path: str | Path, size: tuple[int, ...]) -> None:
+    """Pillow only warns between its limit and twice its limit; here the limit is one."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and size[0] * size[1] > limit:
+        raise InputError(f"{path} has {size[0]} x {size[1]} pixels, more than {limit}: reduce or crop it.")
+
+
+def _plain_mode(image: Image.Image, indices: bool) -> Image.Image:
+    """The picture in a mode whose array is what it says: no palette (unless wanted), no CMYK, no premultiplication."""
+    if image.mode in GREY_MODES or image.mode in ALPHA_MODES or image.mode == "RGB":
+        return image
+    if image.mode == "P" and indices:
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "La":
+        return image.convert("LA")
+    transparent = image.mode in ("PA", "RGBa") or "transparency" in image.info
+    return image.convert("RGBA" if transparent else "RGB")
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    """Pillow's (Y, X) or (Y, X, C) as (C, X, Y)."""
+    return array.T[None] if array.ndim == 2 else array.transpose(2, 1, 0)
+
+
+def _decode_nifti(path: str | Path) -> Decoded:
+    image = nibabel.load(path)
+    shape = image.shape
+    channels = [size for size in shape[2:] if size != 1]
+    if len(shape) < 2 or len(channels) > 1:
+        raise InputError(f"{path} has the shape {shape}, not that of one 2-D image: export its slices one by one.")
+    _check_size(path, shape)
+    values = np.asanyarray(image.dataobj)
+    if values.dtype.names:  # the NIfTI types RGB24 and RGBA32
+        values = np.stack([values[name] for name in values.dtype.names], axis=-1).reshape(*shape[:2], -1)
+    array = np.moveaxis(values.reshape(*shape[:2], -1), -1, 0)
+    return Decoded(array, np.asarray(image.affine, dtype=np.float64))

@@ -1,0 +1,105 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Image files and their names: which suffixes count, what a stem is, and what a folder reader hands on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.errors import InputError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+IMAGE_SUFFIXES = PICTURE_SUFFIXES + NIFTI_SUFFIXES
+
+Item = dict[str, str]
+
+
+@dataclass
+class Collection:
+    """What a dataset folder holds, before the labelled images are chosen.
+
+    Attributes:
+        items: one dictionary an image, by key, in a fixed order: ``key``, ``image``, ``group``; ``label`` where there
+            is a mask; ``scribble`` where there is one.
+        split: the keys of ``train``, ``val`` and ``test`` as far as the folder pins them; empty where it does not.
+        ordered: whether the order of ``train`` is pinned, so that the labelled images are its first ones.
+        source: what pins the split, for messages.
+    """
+
+    items: dict[str, Item]
+    split: dict[str, list[str]]
+    ordered: bool = False
+    source: str = ""
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return str(path).lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether the name is that of an image this bundle reads; hidden files (``._a.png``) are not."""
+    name = Path(path).name
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def stem(path: str | Path) -> str:
+    """The file name without its image suffix; ``a.nii.gz`` gives ``a``, ``a.b.png`` gives ``a.b``."""
+    name = Path(path).name
+    for suffix in IMAGE_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The images directly inside ``folder`` by stem, sorted.
+
+    Raises:
+        InputError: the folder is missing, or two files share a stem.
+    """
+    if not folder.is_dir():
+        raise InputError(f"The folder {folder} does not exist: create it or correct dataset_dir.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not is_image(path):
+            continue
+        if stem(path) in found:
+            raise InputError(f"{found[stem(path)]} and {path} share the stem '{stem(path)}': rename or remove one.")
+        found[stem(path)] = path
+    return found
+
+
+def inside(root: Path, relative: str, named_in: str | Path) -> Path:
+    """The absolute path of ``relative`` under ``root``.
+
+    Raises:
+        InputError: the path leaves ``root``; ``named_in`` is the file that names it.
+    """
+    path = Path(os.path.normpath(root / relative))
+    if not path.is_relative_to(root):
+        raise InputError(f"{named_in} names '{relative}', which lies outside {root}: keep the files inside the folder.")
+    return path
+
+
+def collect(items: Iterable[Item], source: str | Path) -> dict[str, Item]:
+    """The items by key.
+
+    Raises:
+        InputError: two items share a key, or there is none.
+    """
+    by_key: dict[str, Item] = {}
+    for item in items:
+        other = by_key.setdefault(item["key"], item)
+        if other is not item:
+            raise InputError(
+                f"{source} lists the key '{item['key']}' twice ({other['image']} and {item['image']}): "
+                "give every image its own key."
+            )
+    if not by_key:
+        raise InputError(f"{source} holds no image ({', '.join(IMAGE_SUFFIXES)}): add images or correct dataset_dir.")
+    return by_key

@@ -1,0 +1,153 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Dataset folders: finds out which of the four layouts a folder has and reads it without opening any image."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from scripts.data.files import Collection, Item, collect, images_by_stem
+from scripts.data.listings import read_datalist_json, read_pairs_csv, read_splits_json
+from scripts.errors import InputError
+
+DATALIST_NAMES = ("datalist.json", "dataset.json")
+VOC_LISTS = Path("ImageSets/Segmentation")
+
+
+def read_layout(dataset_dir: str | Path, group_pattern: str | None = None) -> Collection:
+    """Reads a dataset folder of any of the four layouts.
+
+    Looked for in this order, the most explicit first: ``pairs.csv`` (with or without ``splits.json``), a MONAI
+    datalist (``dataset_dir`` is a ``.json`` file, or holds ``datalist.json`` or ``dataset.json``), Pascal VOC
+    (``JPEGImages``, here or below ``VOCdevkit``), ``images`` and ``masks``.
+
+    Args:
+        dataset_dir: the folder, or the datalist file.
+        group_pattern: a regular expression; what it finds in an image's stem (its first group, if it has one) is the
+            group (patient, video) of images for which the folder names none. By default each is its own group.
+
+    Raises:
+        InputError: there is no such folder, or it has none of the layouts.
+    """
+    path = Path(dataset_dir).expanduser().absolute()
+    if path.is_file() and path.suffix.lower() == ".json":
+        return named_groups(read_datalist_json(path), group_pattern)
+    if not path.is_dir():
+        raise InputError(f"The dataset folder {path} does not exist: correct dataset_dir.")
+    return named_groups(_read_folder(path), group_pattern)
+
+
+def _read_folder(path: Path) -> Collection:
+    if (path / "pairs.csv").is_file():
+        return read_pairs_csv(path)
+    for name in DATALIST_NAMES:
+        if (path / name).is_file():
+            return read_datalist_json(path / name)
+    voc = find_voc(path)
+    if voc is not None:
+        return read_voc(voc)
+    if (path / "images").is_dir():
+        return read_images_and_masks(path)
+    raise InputError(
+        f"{path} is not a dataset folder: it needs images/ and masks/, or pairs.csv, or datalist.json, or the Pascal "
+        "VOC folders JPEGImages/ and SegmentationClass/."
+    )
+
+
+def named_groups(collection: Collection, group_pattern: str | None) -> Collection:
+    """The collection with a group for every item: its own, else what ``group_pattern`` finds, else its key."""
+    try:
+        pattern = re.compile(group_pattern) if group_pattern else None
+    except re.error as error:
+        raise InputError(
+            f"group_pattern '{group_pattern}' is not a regular expression ({error}): correct it."
+        ) from None
+    for item in collection.items.values():
+        if not item.get("group"):
+            item["group"] = _group_of(item["key"], pattern)
+    return collection
+
+
+def _group_of(key: str, pattern: re.Pattern[str] | None) -> str:
+    match = pattern.search(key) if pattern else None
+    if match is None:
+        return key
+    return match.group(1) if match.re.groups else match.group()
+
+
+def read_images_and_masks(root: Path) -> Collection:
+    """Reads ``images/`` and ``masks/``: a mask has its image's stem; an image without mask is unlabelled.
+
+    ``splits.json`` pins the split where there is one.
+
+    Raises:
+        InputError: ``masks`` is missing or empty, or a mask has no image.
+    """
+    images, masks = images_by_stem(root / "images"), images_by_stem(root / "masks")
+    _require_masks(masks, root / "masks")
+    for name, path in masks.items():
+        if name not in images:
+            raise InputError(f"The mask {path} has no image of that stem in {root / 'images'}: add or rename one.")
+    items = collect((_item(name, path, masks) for name, path in images.items()), root / "images")
+    return read_splits_json(root, items)
+
+
+def _item(key: str, image: Path, masks: dict[str, Path]) -> Item:
+    item = {"key": key, "image": str(image)}
+    if key in masks:
+        item["label"] = str(masks[key])
+    return item
+
+
+def _require_masks(masks: dict[str, Path], folder: Path) -> None:
+    if not masks:
+        raise InputError(f"{folder} holds no mask: add masks named like their images, at least four.")
+
+
+def find_voc(root: Path) -> Path | None:
+    """The folder with ``JPEGImages``: ``root`` or one folder at most two levels below, such as VOCdevkit/VOC2007.
+
+    Raises:
+        InputError: there are several such folders below ``root``.
+    """
+    if (root / "JPEGImages").is_dir():
+        return root
+    found = sorted(path.parent for depth in ("*", "*/*") for path in root.glob(f"{depth}/JPEGImages") if path.is_dir())
+    if len(found) > 1:
+        raise InputError(f"{root} holds several data sets ({found[0]}, {found[1]}): name one of them as dataset_dir.")
+    return found[0] if found else None
+
+
+def read_voc(root: Path) -> Collection:
+    """Reads the Pascal VOC segmentation layout.
+
+    ``ImageSets/Segmentation/{train,val,test}.txt`` give the split. A missing ``train.txt`` is ``trainval.txt`` without
+    the keys of the other two; images that are in no list are not used. Without lists all images are split.
+    A listed training image without a mask in ``SegmentationClass`` is unlabelled.
+
+    Raises:
+        InputError: no mask, or a list names an image that is not there.
+    """
+    images, masks = images_by_stem(root / "JPEGImages"), images_by_stem(root / "SegmentationClass")
+    _require_masks(masks, root / "SegmentationClass")
+    lists = {
+        name: _read_list(root / VOC_LISTS / f"{name}.txt", images) for name in ("train", "val", "test", "trainval")
+    }
+    held_out = {*lists["val"], *lists["test"]}
+    trainval = [key for key in lists.pop("trainval") if key not in held_out]
+    lists["train"] = lists["train"] or trainval
+    split = {side: keys for side, keys in lists.items() if keys}
+    used = [key for keys in split.values() for key in keys] or list(images)
+    items = collect((_item(key, images[key], masks) for key in used), root / VOC_LISTS)
+    return Collection(items, split, source=str(root / VOC_LISTS))
+
+
+def _read_list(path: Path, images: dict[str, Path]) -> list[str]:
+    if not path.is_file():
+        return []
+    keys = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    for key in keys:
+        if key not in images:
+            raise InputError(f"{path} lists '{key}', but JPEGImages/ has no such image: add it or remove the line.")
+    return keys

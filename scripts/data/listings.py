@@ -1,0 +1,145 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets described by a file: ``pairs.csv``, ``splits.json`` and MONAI datalist JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from scripts.data.files import Collection, Item, collect, inside, stem
+from scripts.errors import InputError
+
+SIDES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+
+def read_pairs_csv(root: Path) -> Collection:
+    """Reads ``pairs.csv``: columns ``image`` and ``mask`` (paths relative to ``root``), and, where there are such,
+    ``key``, ``group``, ``scribble`` and ``split``. A row without mask is an unlabelled image.
+
+    ``splits.json`` pins the split; without it the column ``split`` does, if all its values are train, val or test.
+
+    Raises:
+        InputError: a column is missing, a path leaves the folder, or a key comes twice.
+    """
+    path = root / "pairs.csv"
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    missing = {"image", "mask"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path} has no column '{min(missing)}': it needs the columns key, image, mask and group.")
+    items = collect((_row_item(root, row, path) for row in rows), path)
+    collection = read_splits_json(root, items)
+    if not collection.split:
+        collection.split = _split_column(rows)
+        collection.source = f"the column 'split' of {path}"
+    return collection
+
+
+def _row_item(root: Path, row: dict[str, str | None], path: Path) -> Item:
+    cells = {name: (value or "").strip() for name, value in row.items() if isinstance(value, str)}
+    if not cells.get("image"):
+        raise InputError(f"{path} has a row without an image (key '{cells.get('key', '')}'): complete or remove it.")
+    item = {"key": cells.get("key") or stem(cells["image"]), "image": str(inside(root, cells["image"], path))}
+    for name, column in (("label", "mask"), ("scribble", "scribble")):
+        if cells.get(column):
+            item[name] = str(inside(root, cells[column], path))
+    if cells.get("group"):
+        item["group"] = cells["group"]
+    return item
+
+
+def _split_column(rows: list[dict[str, str]]) -> dict[str, list[str]]:
+    names = [SIDES.get((row.get("split") or "").strip().lower()) for row in rows]
+    split: dict[str, list[str]] = {}
+    if None in names or "train" not in names:
+        return split
+    for row, side in zip(rows, names):
+        split.setdefault(side, []).append(row.get("key") or stem(row["image"]))
+    return split
+
+
+def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
+    """The items with the split of ``splits.json`` (lists of keys: train, val, test), where there is such a file.
+
+    Raises:
+        InputError: the file has other entries, names an unknown key, or names a key twice.
+    """
+    path = root / "splits.json"
+    if not path.is_file():
+        return Collection(items, {})
+    content = _read_json(path)
+    split = {SIDES.get(name): keys for name, keys in content.items()}
+    if None in split or not isinstance(split.get("train"), list):
+        raise InputError(
+            f"{path} must hold the lists train, val and test; it holds: {', '.join(content) or 'nothing'}."
+        )
+    for key, count in Counter(key for keys in split.values() for key in keys).items():
+        if key not in items:
+            raise InputError(f"{path} names the key '{key}', for which there is no image: add it or remove the key.")
+        if count > 1:
+            raise InputError(f"{path} names the key '{key}' {count} times: keep it in one list only.")
+    return Collection(items, split, ordered=True, source=str(path))
+
+
+def read_datalist_json(path: Path) -> Collection:
+    """Reads a MONAI datalist: ``training``, ``unlabeled``, ``validation`` and ``test``, lists of items.
+
+    An item is ``{"image": ..., "label": ...}`` or, without a mask, just the path; ``key`` and ``group`` are taken over.
+    Relative paths start at the file's folder and stay in it, absolute paths may lead anywhere. The key is the image's
+    stem or, if stems repeat, its path with ``_`` for the separators.
+
+    Raises:
+        InputError: the file is no such datalist, or lists an image twice.
+    """
+    content = _read_json(path)
+    if not isinstance(content.get("training"), list):
+        raise InputError(f"{path} has no list 'training': it must be a MONAI datalist (training, validation, test).")
+    lists = {name: content.get(name) or [] for name in ("training", "unlabeled", "validation", "test")}
+    listed = {name: [_listed_item(path, entry, name) for entry in entries] for name, entries in lists.items()}
+    everything = [item for entries in listed.values() for item in entries]
+    _name_items(everything, path)
+    items = collect(everything, path)
+    keys = {name: [item["key"] for item in entries] for name, entries in listed.items()}
+    sides = {"train": keys["training"] + keys["unlabeled"], "val": keys["validation"], "test": keys["test"]}
+    return Collection(items, {side: names for side, names in sides.items() if names}, source=str(path))
+
+
+def _listed_item(path: Path, entry: Any, name: str) -> Item:
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+        raise InputError(f"{path} has an item in '{name}' without an image path: write {{'image': ..., 'label': ...}}.")
+    wanted = ("image",) if name == "unlabeled" else ("image", "label", "scribble")
+    item = {part: str(inside_or_absolute(path, str(entry[part]))) for part in wanted if entry.get(part)}
+    return item | {part: str(entry[part]) for part in ("key", "group") if entry.get(part)}
+
+
+def inside_or_absolute(path: Path, name: str) -> Path:
+    """``name`` itself if it is absolute, else below the folder of the file ``path``."""
+    return Path(name) if Path(name).is_absolute() else inside(path.parent, name, path)
+
+
+def _name_items(items: list[Item], path: Path) -> None:
+    repeated = Counter(item["image"] for item in items)
+    twice = next((image for image, count in repeated.items() if count > 1), None)
+    if twice:
+        raise InputError(f"{path} lists the image {twice} twice: keep it in one list only.")
+    unique = len({stem(item["image"]) for item in items}) == len(items)
+    for item in items:
+        image = Path(item["image"])
+        relative = image.relative_to(path.parent) if image.is_relative_to(path.parent) else image
+        longer = "_".join((*relative.parent.parts, stem(image))).replace(image.anchor or "/", "")
+        item.setdefault("key", stem(image) if unique else longer)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): correct or remove it.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a JSON object of lists: correct or remove it.")
+    return content

@@ -1,0 +1,161 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Who is on which side: group-wise splits, and the choice of the labelled images.
+
+Both are functions of names, not of counts or of a random state: the order is that of a hash. A larger label ratio
+therefore keeps the labelled images of a smaller one, and the validation and test images do not depend on the seed, so
+that a run evaluated with another seed is never scored on images it was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections import defaultdict
+
+from scripts.data.files import Collection, Item
+from scripts.errors import InputError
+
+logger = logging.getLogger("less_net")
+
+
+def hash_order(names: list[str] | set[str], salt: str) -> list[str]:
+    """The names in the order of their SHA-256 hash with ``salt``: the same anywhere, and stable under additions."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{salt}:{name}".encode()).digest())
+
+
+def complete_split(collection: Collection, val_share: float, test_share: float) -> dict[str, list[Item]]:
+    """The items of ``train``, ``val`` and ``test``, pinned by the folder as far as it goes.
+
+    * Nothing pinned: whole groups go to test and to validation until their share of the masks is reached.
+    * A pinned validation list without a test list: half of its groups become the test list, so that no image is both
+      selected on and reported. Training stays as pinned.
+    * No validation list: its share is taken from the training list.
+
+    Images without mask stay in ``train``, except those of a group that is held out: they are left out.
+
+    Args:
+        collection: what the folder holds.
+        val_share: share of the images with mask for validation, between 0 and 1.
+        test_share: the same for test.
+
+    Raises:
+        InputError: the shares are out of range, or there are too few images or groups with masks.
+    """
+    if not (0 < val_share and 0 < test_share and val_share + test_share < 1):
+        raise InputError(f"val_share {val_share} and test_share {test_share} must be positive and sum to less than 1.")
+    sides = {name: [collection.items[key] for key in keys] for name, keys in collection.split.items()}
+    train = sides.get("train") or ([] if sides else list(collection.items.values()))
+    val, test = sides.get("val", []), sides.get("test", [])
+    if val and not test:
+        val, test = _carve(val, 0.5, "test", keep=1)
+        logger.warning(
+            "%s gives no test images: %d of its validation images serve as such.", *(collection.source, len(test))
+        )
+    elif not test:
+        train, test = _carve(train, test_share, "test", keep=3 if not val else 2)
+    if not val:
+        train, val = _carve(train, val_share / (1 - test_share), "validation", keep=2)
+    return {"train": train, "val": val, "test": test}
+
+
+def _carve(items: list[Item], share: float, purpose: str, keep: int) -> tuple[list[Item], list[Item]]:
+    """Moves whole groups, together about ``share`` of the masks, out of ``items``; ``keep`` masks stay at least."""
+    sizes: dict[str, int] = defaultdict(int)
+    for item in items:
+        sizes[item["group"]] += "label" in item
+    groups = hash_order({group for group, size in sizes.items() if size}, "split")
+    total = sum(sizes.values())
+    quota, taken, count = max(1, round(share * total)), set(), 0
+    for group in groups:
+        if count + sizes[group] <= quota:
+            taken.add(group)
+            count += sizes[group]
+    if not taken and groups:
+        taken = {min(groups, key=lambda group: sizes[group])}
+        count = sum(sizes[group] for group in taken)
+    if total - count < keep or not taken:
+        raise InputError(
+            f"{total} images with a mask, in {len(groups)} groups, are too few to take {purpose} images from: give at "
+            "least four masks (two to train on, one to validate, one to test) from three groups or patients."
+        )
+    held_out = [item for item in items if item["group"] in taken]
+    return [item for item in items if item["group"] not in taken], [item for item in held_out if "label" in item]
+
+
+def check_sides(sides: dict[str, list[Item]], source: str) -> None:
+    """Sees to it that no group (patient, video, set of duplicates) is on two sides.
+
+    Raises:
+        InputError: a group is on two sides.
+    """
+    side_of: dict[str, str] = {}
+    for side, items in sides.items():
+        for item in items:
+            other = side_of.setdefault(item["group"], side)
+            if other != side:
+                raise InputError(
+                    f"The group '{item['group']}' is in both {other} and {side} ({item['image']}): move all its images "
+                    f"to one side in {source or 'the data list'}."
+                )
+
+
+def are_strata(sides: dict[str, list[Item]]) -> bool:
+    """Whether the groups of a pinned split are kinds of images (scanner, stain) rather than patients.
+
+    So they are if they are few and large (at most 20, at least 50 images each on average) and 90 % of all images are
+    of groups that are on all of the three sides: the split was stratified by them.
+    """
+    on: dict[str, set[str]] = defaultdict(set)
+    for side, items in sides.items():
+        for item in items:
+            on[item["group"]].add(side)
+    everything = [item for items in sides.values() for item in items]
+    everywhere = sum(len(on[item["group"]]) == 3 for item in everything)
+    return len(on) <= 20 and len(everything) >= 50 * len(on) and everywhere >= 0.9 * len(everything)
+
+
+def training_order(items: list[Item], pinned: bool, seed: int) -> list[Item]:
+    """The training images in the order in which they are labelled: as pinned, else whole groups by hash with seed."""
+    if pinned:
+        return items
+    by_group: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_group[item["group"]].append(item)
+    return [item for group in hash_order(set(by_group), f"label {seed}") for item in by_group[group]]
+
+
+def labelled_count(groups: list[str], label_ratio: float) -> int:
+    """How many of the leading training images are labelled.
+
+    A ratio up to 1 is a share, rounded up: of the groups, if they come in one piece each and hold two images or more
+    on average (slices of a patient), else of the images. A whole number from 2 on is a count of images.
+
+    Args:
+        groups: the group of every training image with a mask, in the pinned order.
+        label_ratio: the share or the count.
+
+    Raises:
+        InputError: the value is neither, or chooses more images than there are, or fewer than two.
+    """
+    total = len(groups)
+    if isinstance(label_ratio, bool) or not isinstance(label_ratio, (int, float)) or not label_ratio > 0:
+        raise InputError(f"label_ratio {label_ratio!r} must be a share above 0 up to 1, or a count from 2 on.")
+    if label_ratio > 1:
+        count = int(label_ratio) if float(label_ratio).is_integer() else -1
+        if not 2 <= count <= total:
+            raise InputError(
+                f"label_ratio {label_ratio} is out of range: give a share up to 1, or a count of 2 to {total}."
+            )
+        return count
+    starts = [index for index, group in enumerate(groups) if index == 0 or groups[index - 1] != group]
+    by_group = len(starts) == len(set(groups)) and total >= 2 * len(starts)
+    # Rounded first: 0.07 * 100 is 7.000000000000001 and would count as 8.
+    wanted = math.ceil(round(label_ratio * (len(starts) if by_group else total), 6))
+    count = [*starts, total][wanted] if by_group else wanted
+    if count < 2:
+        raise InputError(
+            f"label_ratio {label_ratio} of {total} training masks leaves fewer than 2 labelled images: raise it."
+        )
+    return count
