@@ -1,0 +1,163 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one trainer: runs any learning rule on a labelled and an unlabelled stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer, Trainer
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from scripts.files import as_bool
+
+Batch = dict[str, dict[str, Any]]
+
+
+class SemiSupervisedTrainer(SupervisedTrainer):
+    """MONAI's supervised trainer with the loss replaced by a learning rule.
+
+    One iteration: move the batch, weak view of both streams, the rule's named losses under autocast, their weighted
+    sum, backward, clipping, step. The loop never waits for the device; ``state.output`` holds detached tensors:
+    ``{"loss", "losses": {name: ...}, "statistics": {name: ...}, "keys": [...]}``.
+
+    Handlers that carry state through a killed run register it in :attr:`stateful`; :attr:`history` holds one row of
+    numbers an epoch (:class:`scripts.handlers.History`).
+
+    Args:
+        device: where to train.
+        max_epochs: epochs of the run.
+        train_data_loader: yields the batches of :class:`scripts.data.TwoStreamLoader`.
+        network: the student.
+        optimizer: holds the parameters of the student and those that the rule trains.
+        loss_function: the :class:`scripts.methods.LearningRule`; moved to ``device``.
+        weak_view: ``(image, label or None) -> (image, label or None)`` on whole batches; None: the images as they are.
+        max_norm: the gradient's norm is clipped to it; None or 0: no clipping.
+        amp: mixed precision: float16 with loss scaling on CUDA, bfloat16 elsewhere.
+        channels_last: keep images and weights in channels-last memory order, faster on recent GPUs.
+        kwargs: further arguments of :class:`monai.engines.SupervisedTrainer` (``epoch_length``, ``inferer``,
+            ``train_handlers``, ``amp_kwargs``, ``compile``, ``compile_kwargs``...).
+
+    Example:
+        >>> trainer = SemiSupervisedTrainer(
+        ...     device="cpu", max_epochs=2, train_data_loader=loader, network=network, optimizer=optimizer,
+        ...     loss_function=Supervised(network),
+        ... )  # doctest: +SKIP
+        >>> trainer.run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_function: nn.Module,
+        weak_view: Callable | None = None,
+        max_norm: float | None = None,
+        amp: bool = False,
+        channels_last: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # handlers look for these when they attach, inside super().__init__
+        self.stateful: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function.to(device),
+            amp=as_bool(amp, "amp"),
+            decollate=False,
+            optim_set_to_none=True,
+            **kwargs,
+        )
+        self.weak_view, self.max_norm = weak_view, max_norm
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for module in (network, loss_function):
+            module.to(memory_format=self.memory_format)
+        cuda = self.state.device.type == "cuda"
+        self.non_blocking = self.non_blocking or cuda
+        self.amp_kwargs = {"dtype": torch.float16 if cuda else torch.bfloat16} | self.amp_kwargs
+
+    @property
+    def rule(self) -> nn.Module:
+        """The learning rule."""
+        return self.loss_function
+
+    @property
+    def student(self) -> nn.Module:
+        """The network, without the wrappers of ``torch.compile`` and distributed training."""
+        network = getattr(self.network, "_orig_mod", self.network)
+        return (
+            getattr(network, "module", network) if isinstance(network, nn.parallel.DistributedDataParallel) else network
+        )
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done before the present iteration, in [0, 1)."""
+        return (self.state.iteration - 1) / (self.state.max_epochs * self.state.epoch_length)
+
+    def run(self) -> None:  # type: ignore[override]
+        """Train until ``max_epochs``, or go on where a loaded checkpoint stood."""
+        device = self.state.device.type
+        scaled = self.amp and device == "cuda" and self.amp_kwargs["dtype"] is torch.float16
+        self.scaler = torch.amp.GradScaler(device, enabled=scaled)
+        super(Trainer, self).run()  # MONAI's Trainer.run would make a CUDA scaler on any device
+
+    def move(self, batch: Mapping[str, Mapping[str, Any]]) -> Batch:
+        """The batch on the device, seen through the weak view; the keys stay behind."""
+        moved: Batch = {}
+        for stream, content in batch.items():
+            image = content["image"].to(
+                self.state.device, torch.float32, non_blocking=self.non_blocking, memory_format=self.memory_format
+            )
+            label = content.get("label")
+            if label is not None:
+                label = label.to(self.state.device, torch.long, non_blocking=self.non_blocking)
+            if self.weak_view is not None:
+                image, label = self.weak_view(image, label)
+            moved[stream] = {"image": image} if label is None else {"image": image, "label": label}
+        return moved
+
+    def _iteration(self, engine: SemiSupervisedTrainer, batchdata: Batch) -> dict[str, Any]:
+        batch = self.move(batchdata)
+        progress = self.progress
+        self.network.train()
+        self.rule.train()
+        self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
+        with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
+            losses = self.rule(self.network, batch, progress)
+            total = self.rule.total(losses, progress)
+        engine.state.output = self.output(batchdata, losses, total)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        self.step(engine, total)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+    def step(self, engine: SemiSupervisedTrainer, total: Tensor) -> None:
+        """Backward, clipping of the unscaled gradient, optimiser step."""
+        self.scaler.scale(total).backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if self.max_norm:
+            self.scaler.unscale_(self.optimizer)
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.max_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def output(self, batchdata: Batch, losses: Mapping[str, Tensor], total: Tensor) -> dict[str, Any]:
+        """What handlers read after an iteration; nothing in it holds a graph or waits for the device."""
+        return {
+            "loss": total.detach(),
+            "losses": {name: loss.detach() for name, loss in losses.items()},
+            "statistics": {name: value.detach() for name, value in self.rule.statistics.items()},
+            "keys": [key for content in batchdata.values() for key in content.get("key", [])],
+        }

@@ -1,0 +1,77 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are never half written, and switches that mean what the user typed."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.errors import InputError
+
+
+def atomic_write(path: str | os.PathLike, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that at any moment either the old or the new content is there, whole.
+
+    The bytes go to ``<path>.tmp`` beside it, to the disk, and only then over the old file. (Ignite's ``DiskSaver``
+    does the same without the ``fsync``, and a killed process leaves one more file of a random name each time.)
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write {path} ({error.strerror}), what was there before is unharmed: free space or make the folder "
+            "writable, then continue with --resume true"
+        ) from error
+
+
+def atomic_save(path: str | os.PathLike, content: Any) -> None:
+    """``torch.save`` through :func:`atomic_write`; serialised in memory first, so a full disk shows as one."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def load_checkpoint(path: str | os.PathLike) -> Any:
+    """``torch.load`` of a file of tensors and plain numbers, on the CPU.
+
+    Raises:
+        InputError: missing, truncated, or not a file of that kind.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no checkpoint {path}: check the path, or train first")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a different type for every kind of damage
+        raise InputError(
+            f"{path} is not a readable checkpoint (truncated, or not ours): remove or replace it"
+        ) from error
+
+
+def as_bool(value: Any, key: str) -> bool:
+    """The switch ``key``: the command line hands ``--resume true`` over as the word.
+
+    Raises:
+        InputError: neither true nor false.
+    """
+    word = str(value).strip().lower()
+    if word in ("true", "1", "yes"):
+        return True
+    if word in ("false", "0", "no", "none", ""):
+        return False
+    raise InputError(f"{key} is {value!r}: give true or false")

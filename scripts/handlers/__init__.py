@@ -1,0 +1,23 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Ignite handlers: one job each."""
+
+from scripts.handlers.checkpoint import Checkpoints
+from scripts.handlers.history import History
+from scripts.handlers.images import ValidationImages
+from scripts.handlers.nonfinite import StopOnNonFinite
+from scripts.handlers.progress import Progress
+from scripts.handlers.scores import SegmentationScores
+from scripts.handlers.stopping import EarlyStopping
+from scripts.handlers.teacher import TeacherUpdate
+
+__all__ = [
+    "Checkpoints",
+    "EarlyStopping",
+    "History",
+    "Progress",
+    "SegmentationScores",
+    "StopOnNonFinite",
+    "TeacherUpdate",
+    "ValidationImages",
+]

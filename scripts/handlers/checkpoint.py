@@ -1,0 +1,172 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The latest and the best checkpoint: atomic, loadable with ``weights_only``, and everything needed to resume."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import Evaluator
+
+from scripts.engines.trainer import SemiSupervisedTrainer
+from scripts.errors import InputError
+from scripts.files import as_bool, atomic_save, load_checkpoint
+
+logger = logging.getLogger("less_net")
+
+LATEST, BEST = "latest.pt", "model.pt"
+
+
+class Checkpoints:
+    """Writes ``latest.pt`` and ``model.pt`` and, with ``resume``, continues from the former.
+
+    ``latest.pt`` holds network, rule, optimiser, schedule, loss scaler, position, best score, the state of the
+    handlers in ``trainer.stateful``, the rows of the history, and the state of every random generator: tensors and
+    plain Python numbers only. ``model.pt`` is the plain ``state_dict`` of ``rule.deployed`` at the best validation
+    score, or at the end where nothing validates.
+
+    Stands last among the handlers: what the others do at an epoch's end is then in the checkpoint, and what a resumed
+    run loads at its start is not overwritten by them.
+
+    Args:
+        output_dir: folder of both files.
+        interval: epochs between two writings of ``latest.pt`` (the last epoch is always written).
+        validator: its key metric chooses the best weights.
+        lr_scheduler: saved and restored with the rest.
+        resume: continue from ``latest.pt``.
+        model_file: where the best weights go instead of ``<output_dir>/model.pt``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        interval: int = 1,
+        validator: Evaluator | None = None,
+        lr_scheduler: Any = None,
+        resume: bool = False,
+        model_file: str | None = None,
+    ) -> None:
+        self.latest = Path(output_dir) / LATEST
+        self.best = Path(model_file) if model_file else Path(output_dir) / BEST
+        self.interval, self.validator, self.lr_scheduler = int(interval), validator, lr_scheduler
+        self.resume = as_bool(resume, "resume")
+        self.saved_epoch = 0
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Register with the trainer."""
+        if self.resume:
+            engine.add_event_handler(Events.STARTED(once=1), self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save_best)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save_latest)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def save_best(self, engine: SemiSupervisedTrainer) -> None:
+        """Keep the deployed network's weights when this epoch's validation was the best so far."""
+        if self.validator is not None and self.validator.state.best_metric_epoch == engine.state.epoch:
+            atomic_save(self.best, engine.rule.deployed.state_dict())
+
+    def save_latest(self, engine: SemiSupervisedTrainer) -> None:
+        """Write everything a resumed run needs."""
+        atomic_save(self.latest, self.content(engine))
+        self.saved_epoch = engine.state.epoch
+
+    def finish(self, engine: SemiSupervisedTrainer) -> None:
+        """The end of the run, also when early stopping ended it."""
+        if self.saved_epoch != engine.state.epoch and engine.state.iteration == engine.state.epoch * len(
+            engine.data_loader
+        ):
+            self.save_latest(engine)
+        if self.validator is None or self.validator.state.best_metric_epoch < 0:
+            atomic_save(self.best, engine.rule.deployed.state_dict())
+
+    def parts(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
+        """Everything with a ``state_dict`` of its own, by name."""
+        parts = {
+            "network": engine.student,
+            "rule": engine.rule,
+            "optimizer": engine.optimizer,
+            "scaler": engine.scaler,
+            **engine.stateful,
+        }
+        return parts | ({"lr_scheduler": self.lr_scheduler} if self.lr_scheduler is not None else {})
+
+    def content(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
+        """The content of ``latest.pt``."""
+        best = (-1.0, -1)
+        if self.validator is not None:
+            best = float(self.validator.state.best_metric), int(self.validator.state.best_metric_epoch)
+        return {
+            **{name: part.state_dict() for name, part in self.parts(engine).items()},
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best_metric": best[0],
+            "best_metric_epoch": best[1],
+            "history": engine.history,
+            "random": random_state(),
+        }
+
+    def load(self, engine: SemiSupervisedTrainer) -> None:
+        """Continue where ``latest.pt`` was written.
+
+        Raises:
+            InputError: no such file, damaged, or of another network or rule.
+        """
+        content = load_checkpoint(self.latest)
+        for name, part in self.parts(engine).items():
+            self.load_part(name, part, content)
+        engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
+        engine.data_loader.seek(content["iteration"])
+        engine.history[:] = content["history"]
+        self.saved_epoch = content["epoch"]
+        if self.validator is not None:
+            self.validator.state.best_metric = content["best_metric"]
+            self.validator.state.best_metric_epoch = content["best_metric_epoch"]
+        set_random_state(content["random"])
+        logger.info("resumed from %s after epoch %d of %d", self.latest, engine.state.epoch, engine.state.max_epochs)
+
+    def load_part(self, name: str, part: Any, content: Mapping[str, Any]) -> None:
+        """Hand one part its state."""
+        try:
+            part.load_state_dict(content[name])
+        except Exception as error:  # modules raise RuntimeError, optimisers ValueError or KeyError...
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise InputError(
+                f"{self.latest} does not fit this {name} ({reason}): resume with the network, classes and method it was "
+                "written with, or start anew in another output_dir"
+            ) from error
+
+
+def random_state() -> dict[str, Any]:
+    """States of Python's, NumPy's and torch's global generators, as tensors and plain numbers."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": {"version": version, "internal": torch.tensor(internal), "gauss": gauss},
+        "numpy": {
+            "name": str(name),
+            "keys": torch.from_numpy(keys.astype(np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "cached": float(cached),
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Inverse of :func:`random_state`; CUDA's states are set where there are as many devices."""
+    python, numpy = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["internal"].tolist()), python["gauss"]))
+    keys = numpy["keys"].numpy().astype(np.uint32)
+    np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["cached"]))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

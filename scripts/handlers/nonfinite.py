@@ -1,0 +1,59 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Stops a run whose loss is no longer a number, and names the files of the batch."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from ignite.engine import Events
+
+from scripts.engines.trainer import SemiSupervisedTrainer
+from scripts.errors import InputError
+
+
+class StopOnNonFinite:
+    """Raises when the total loss became NaN or infinite.
+
+    The number of the first bad iteration is kept on the device and read every ``every`` iterations and at the end of
+    each epoch, so the loop does not wait for the device; stands before the handlers that write checkpoints, so none
+    is ever written from a broken state.
+
+    Args:
+        every: iterations between two readings.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        self.every = max(int(every), 1)
+        self.keys: deque[tuple[int, list[str]]] = deque(maxlen=self.every)
+        self.first_bad: torch.Tensor | None = None
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.watch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self.check)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.check)
+
+    def watch(self, engine: SemiSupervisedTrainer) -> None:
+        """Note, on the device, the first iteration whose loss is not finite."""
+        loss, iteration = engine.state.output["loss"], engine.state.iteration
+        if self.first_bad is None:
+            self.first_bad = torch.zeros((), dtype=torch.long, device=loss.device)
+        bad = (self.first_bad == 0) & ~torch.isfinite(loss)
+        self.first_bad = torch.where(bad, iteration, self.first_bad)
+        self.keys.append((iteration, engine.state.output["keys"]))
+
+    def check(self, engine: SemiSupervisedTrainer) -> None:
+        """Read the note.
+
+        Raises:
+            InputError: a loss was not finite.
+        """
+        first = int(self.first_bad) if self.first_bad is not None else 0
+        if first:
+            keys = dict(self.keys).get(first, [])
+            raise InputError(
+                f"the loss became NaN or infinite at iteration {first}, whose batch held {', '.join(keys)}: check these "
+                "images, or lower learning_rate"
+            )

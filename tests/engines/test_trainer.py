@@ -1,0 +1,147 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer: what it hands to the rule, how it steps, and what it puts out."""
+
+import pytest
+import torch
+from ignite.engine import Events
+from torch import nn
+
+from scripts.data.streams import TwoStreamLoader
+from scripts.engines import SemiSupervisedTrainer
+from scripts.methods import MeanTeacher, Supervised
+from scripts.transforms import WeakView
+
+
+class TinyNetwork(nn.Conv2d):
+    """One convolution with the interface of a segmentation network."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, 3, padding=1)
+
+
+def items(count: int) -> list[dict]:
+    """Random images with a bright square as lesion."""
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, 12, 10, generator=generator) * 0.5 for _ in range(count)]
+    for image in images:
+        image[:, 3:7, 2:6] += 0.5
+    return [{"image": i, "label": (i.mean(0, keepdim=True) > 0.5).byte(), "key": f"k{n}"} for n, i in enumerate(images)]
+
+
+def trainer(rule=Supervised, unlabelled: int = 0, epoch_length: int = 3, **kwargs) -> SemiSupervisedTrainer:
+    """A trainer of a tiny network, 2 epochs."""
+    torch.manual_seed(0)
+    network = TinyNetwork()
+    arguments = {"max_epochs": 2, "optimizer": torch.optim.SGD(network.parameters(), lr=0.1)} | kwargs
+    loader = TwoStreamLoader(items(4), items(5), 2, unlabelled, epoch_length)
+    return SemiSupervisedTrainer(
+        device="cpu", train_data_loader=loader, network=network, loss_function=rule(network), **arguments
+    )
+
+
+def test_the_loss_falls():
+    engine, losses = trainer(max_epochs=20), []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    engine.run()
+    assert len(losses) == 60 and losses[-1] < 0.7 * losses[0]
+
+
+def test_the_output_names_losses_statistics_and_files():
+    engine = trainer(MeanTeacher, unlabelled=3)
+    engine.run()
+    output = engine.state.output
+    assert set(output["losses"]) == {"supervised", "consistency"}
+    assert not any(value.requires_grad for value in (output["loss"], *output["losses"].values()))
+    assert len(output["keys"]) == 5 and "predicted_foreground" in output["statistics"]
+
+
+def test_the_rule_gets_the_weak_view_of_both_streams_and_the_progress():
+    seen = []
+
+    class Spy(Supervised):
+        def forward(self, network, batch, progress):
+            seen.append((progress, batch))
+            return super().forward(network, batch, progress)
+
+    def view(image, label):
+        return image + 1, None if label is None else torch.full_like(label, 255).index_fill_(0, torch.tensor([0]), 1)
+
+    trainer(Spy, unlabelled=3, weak_view=view).run()
+    assert [round(progress * 6) for progress, _ in seen] == list(range(6))
+    assert all(batch["labelled"]["image"].min() >= 1 and batch["unlabelled"]["image"].min() >= 1 for _, batch in seen)
+    assert all(batch["labelled"]["label"].dtype == torch.long for _, batch in seen)
+    assert all("label" not in batch["unlabelled"] for _, batch in seen)
+
+
+def test_the_gradient_is_clipped():
+    def step_length(max_norm):
+        engine = trainer(max_norm=max_norm, max_epochs=1, epoch_length=1)
+        before = [p.detach().clone() for p in engine.network.parameters()]
+        engine.run()
+        return (
+            torch.stack([(a - b).square().sum() for a, b in zip(before, engine.network.parameters())])
+            .sum()
+            .sqrt()
+            .item()
+        )
+
+    assert step_length(1e-3) == pytest.approx(1e-4, rel=1e-3)
+    assert step_length(None) > 1e-3
+
+
+def test_mixed_precision_on_the_cpu_is_bfloat16():
+    kinds = []
+
+    class Spy(Supervised):
+        def forward(self, network, batch, progress):
+            kinds.append(network(batch["labelled"]["image"]).dtype)
+            return super().forward(network, batch, progress)
+
+    trainer(Spy, amp="true").run()
+    trainer(Spy, amp="false").run()
+    assert kinds == [torch.bfloat16] * 6 + [torch.float32] * 6
+
+
+def test_channels_last_trains_the_same_network():
+    engines = [trainer(channels_last=flag) for flag in (False, True)]
+    for engine in engines:
+        engine.run()
+    for a, b in zip(*(engine.network.parameters() for engine in engines)):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_one_seed_gives_equal_weights():
+    def weights():
+        engine = trainer(MeanTeacher, unlabelled=3, weak_view=WeakView())
+        torch.manual_seed(7)
+        engine.run()
+        return torch.cat([value.flatten() for value in engine.rule.state_dict().values()])
+
+    assert torch.equal(weights(), weights())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_keeps_its_names():
+    engine = trainer(MeanTeacher, unlabelled=2, compile=True)
+    engine.run()
+    assert set(engine.student.state_dict()) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("device", ["cpu"] + ["cuda"] * torch.cuda.is_available())
+def test_mixed_precision_with_clipping_trains(device):
+    network = TinyNetwork().to(device)
+    engine = SemiSupervisedTrainer(
+        device=device,
+        max_epochs=3,
+        train_data_loader=TwoStreamLoader(items(4), items(5), 2, 2, 5),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=MeanTeacher(network),
+        weak_view=WeakView(),
+        max_norm=1.0,
+        amp=True,
+    )
+    engine.run()
+    assert engine.scaler.is_enabled() == (device == "cuda")
+    assert torch.isfinite(engine.state.output["loss"])
