@@ -1,0 +1,149 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every rule owes the loop: finite named losses that reach the parameters, a teacher, a state that saves."""
+
+import pytest
+import torch
+
+from scripts.errors import InputError
+from scripts.losses import IGNORE_INDEX
+from scripts.methods import LessNet, MeanTeacher, SigmoidRamp, SimilarityContrast, Supervised
+from scripts.networks import LESSNet, UNet
+from scripts.transforms import StrongView
+
+
+def unet(classes=2):
+    return UNet(3, classes, (8, 8, 16, 16, 32))
+
+
+def less_net(network, classes=2, **arguments):
+    contrast = SimilarityContrast(network.feature_channels, classes, samples=16)
+    return LessNet(network, num_classes=classes, contrast=contrast, strong_view=StrongView(), **arguments)
+
+
+RULES = {
+    "supervised": lambda n, k: Supervised(n, strong_view=StrongView()),
+    "mean_teacher": lambda n, k: MeanTeacher(n, strong_view=StrongView()),
+    "less_net": less_net,
+    "less_net_bare": lambda n, k: LessNet(n, num_classes=k, cutmix=0, feature_perturbation=0, adaptive=False),
+    "less_net_soft": lambda n, k: less_net(n, k, soft=True, threshold=0.0),
+}
+
+
+def batch(classes=2, size=(48, 40), labelled=2, unlabelled=3):
+    label = torch.randint(0, classes, (labelled, 1, *size))
+    label[..., :4] = IGNORE_INDEX
+    return {
+        "labelled": {"image": torch.rand(labelled, 3, *size), "label": label},
+        "unlabelled": {"image": torch.rand(unlabelled, 3, *size)},
+    }
+
+
+@pytest.mark.parametrize("make_network", [unet, lambda k=2: LESSNet(3, k)], ids=["unet", "lessnet"])
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("classes", [2, 7])
+def test_every_named_loss_is_finite_and_reaches_a_parameter(name, classes, make_network):
+    torch.manual_seed(0)
+    network = make_network(classes)
+    rule = RULES[name](network, classes)
+    network.train()
+    for _ in range(2):
+        losses = rule(network, batch(classes), 0.5)
+    assert set(losses) <= set(rule.losses) and "supervised" in losses
+    own = [p for p in rule.parameters() if p.requires_grad]
+    for key, value in losses.items():
+        assert value.ndim == 0 and value.isfinite(), key
+        if value.item() == 0:
+            assert key == "consistency"  # nothing accepted yet from an untrained teacher
+            continue
+        gradients = torch.autograd.grad(value, [*network.parameters(), *own], retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.abs().sum() > 0 for g in gradients), key
+    assert all(p.grad is None for p in rule.teacher.parameters())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_state_round_trip_and_update(name):
+    torch.manual_seed(0)
+    network = unet()
+    rule, other = RULES[name](network, 2), RULES[name](unet(), 2)
+    rule(network, batch(), 0.5)
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    rule.update(network, 1)
+    assert not torch.equal(next(rule.deployed.parameters()), next(network.parameters()))
+    other.load_state_dict(rule.state_dict())
+    for key, value in rule.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+    rule.sync(network)
+    assert torch.equal(next(rule.deployed.parameters()), next(network.parameters()))
+
+
+def test_total_is_the_weighted_sum_and_unknown_weights_are_refused():
+    rule = MeanTeacher(unet(), weights={"consistency": SigmoidRamp(3.0, 0.2, 0.4)})
+    losses = {"supervised": torch.tensor(2.0), "consistency": torch.tensor(5.0)}
+    assert rule.total(losses, 0.1).item() == 2.0 and rule.total(losses, 0.9).item() == 17.0
+    with pytest.raises(InputError, match="Supervised has no loss contrast"):
+        Supervised(unet(), weights={"contrast": 1.0})
+
+
+def confident_teacher(rule, value):
+    """Let the teacher answer with given logits."""
+    rule.teacher.module = torch.nn.Module()
+    rule.teacher.module.forward = lambda x: value
+    return rule
+
+
+def test_class_wise_acceptance_keeps_a_less_certain_lesion():
+    torch.manual_seed(0)
+    logits = torch.zeros(1, 2, 8, 8)
+    logits[:, 0] = 5.0  # background: confidence 0.993
+    logits[:, :, 2:4, 2:4] = torch.tensor([0.0, 1.5]).view(1, 2, 1, 1)  # lesion: 0.82
+    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95), logits)
+    _, accepted = naive.pseudo_label(torch.rand(1, 3, 8, 8))
+    assert accepted[0, 0, 2:4, 2:4].sum() == 0 and accepted.sum() == 60
+    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95), logits)
+    for _ in range(500):  # the running confidence of each class settles
+        target, accepted = adaptive.pseudo_label(torch.rand(1, 3, 8, 8))
+    assert accepted.sum() == 64 and target[0, 1].sum() == 4
+    assert adaptive.statistics["predicted_foreground"].item() == pytest.approx(4 / 64)
+
+
+def test_mixing_carries_image_target_and_weight_together():
+    torch.manual_seed(0)
+    rule = LessNet(unet(), cutmix=1.0, mix_labelled=0.5)
+    # every image is a constant, its target and weight are functions of that constant
+    constants = torch.arange(1, 7).float() / 10
+    unlabelled = constants[:4].view(4, 1, 1, 1).expand(4, 3, 16, 16)
+    labelled = constants[4:].view(2, 1, 1, 1).expand(2, 3, 16, 16)
+    target = torch.cat([1 - unlabelled[:, :1], unlabelled[:, :1]], 1)
+    label = torch.stack([torch.zeros(1, 16, 16), torch.full((1, 16, 16), IGNORE_INDEX)]).long()
+    mixed, mixed_target, weight = rule.mix(labelled, label, unlabelled, target, torch.full((4, 1, 16, 16), 0.5))
+    value = mixed[:, :1]
+    own = value < 0.45
+    assert torch.allclose(mixed_target[:, 1:][own], value[own]) and (weight[own] == 0.5).all()
+    for constant, true_weight in ((0.5, 1.0), (0.6, 0.0)):
+        pasted = (value - constant).abs() < 1e-6
+        assert pasted.any() and (mixed_target[:, :1][pasted] == 1).all() and (weight[pasted] == true_weight).all()
+
+
+def test_contrast_rejects_pseudo_labels_that_disagree_with_their_prototype():
+    torch.manual_seed(0)
+    contrast = SimilarityContrast(4, 2, dim=4, samples=8, hardness=0.0)
+    contrast.projection = torch.nn.Identity()
+    contrast.prototypes.copy_(torch.eye(4)[:2])
+    features = torch.zeros(2, 4, 8, 8)
+    features[:, 0] = 1  # all pixels look like class 0
+    features.requires_grad_()
+    labels = torch.zeros(2, 1, 8, 8, dtype=torch.long)
+    labels[1] = 1  # the unlabelled image is called class 1
+    contrast(features, labels, 1).backward()
+    assert features.grad[1].abs().sum() == 0 and features.grad[0].abs().sum() > 0
+
+
+def test_contrast_with_one_class_or_nothing_is_finite():
+    contrast = SimilarityContrast(4, 2, dim=4, samples=8)
+    for value in (0, 1, IGNORE_INDEX):
+        features = torch.randn(2, 4, 8, 8, requires_grad=True)
+        loss = contrast(features, torch.full((2, 1, 16, 16), value), 1)
+        loss.backward()
+        assert loss.isfinite() and features.grad.isfinite().all()

@@ -1,0 +1,119 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""One base test for every network: shapes, channels, classes, features, save and load, script, trace, export."""
+
+import pytest
+import timm
+import torch
+
+from scripts.errors import InputError
+from scripts.networks import LESSNet, SegmentationNetwork, UNet
+
+
+class NetworkTests:
+    network: type[SegmentationNetwork]
+    arguments: dict = {}
+
+    def make(self, **arguments):
+        torch.manual_seed(0)
+        return self.network(**{**self.arguments, **arguments})
+
+    @pytest.mark.parametrize("size", [(64, 64), (97, 130), (33, 64)], ids=str)
+    @pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 2), (5, 7)])
+    def test_any_size_channels_and_classes(self, size, channels, classes):
+        network = self.make(in_channels=channels, out_channels=classes).eval()
+        with torch.no_grad():
+            logits, features = network(torch.rand(2, channels, *size), return_features=True)
+        assert logits.shape == (2, classes, *size)
+        assert features.shape[:2] == (2, network.feature_channels)
+        assert all(abs(f - s / 4) <= 1 for f, s in zip(features.shape[2:], size))
+
+    def test_every_parameter_learns(self):
+        network = self.make()
+        network(torch.rand(2, 3, 64, 64)).square().mean().backward()
+        assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+    def test_feature_dropout_touches_only_the_chosen_images(self):
+        network = self.make()
+        for module in network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()  # batch statistics would carry the perturbation over
+        image = torch.rand(2, 3, 64, 64)
+        plain, dropped = network(image), network(image, feature_dropout=torch.tensor([False, True]))
+        assert torch.allclose(plain[0], dropped[0], atol=1e-5) and not torch.allclose(plain[1], dropped[1], atol=1e-3)
+
+    def test_state_dict_round_trip(self):
+        first, second = self.make(), self.network(**self.arguments)
+        second.load_state_dict(first.state_dict())
+        image = torch.rand(1, 3, 64, 64)
+        assert torch.equal(first.eval()(image), second.eval()(image))
+
+    def test_dropout_argument_is_active_in_train_mode_only(self):
+        network = self.make(dropout=0.5).eval()
+        image = torch.rand(1, 3, 64, 64)
+        assert torch.equal(network(image), network(image))
+        for module in network.modules():
+            if "Dropout" in type(module).__name__:
+                module.train()
+        assert not torch.equal(network(image), network(image))
+
+    def test_trace_and_export_equal_eager(self):
+        network = self.make().eval()
+        traced = torch.jit.trace(network, torch.rand(1, 3, 64, 64))
+        batch = torch.export.Dim("batch", min=1, max=8)
+        exported = torch.export.export(network, (torch.rand(2, 3, 64, 64),), dynamic_shapes=({0: batch},)).module()
+        image = torch.rand(3, 3, 64, 64)
+        with torch.no_grad():
+            assert torch.allclose(traced(image), network(image), atol=1e-4)
+            assert torch.allclose(exported(image), network(image), atol=1e-4)
+
+
+class TestLESSNet(NetworkTests):
+    network = LESSNet
+
+    def test_budget(self):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        network = self.make().eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.rand(1, 3, 256, 256))
+        assert sum(p.numel() for p in network.parameters()) <= 2.0e6
+        assert counter.get_total_flops() / 2 <= 1.0e9
+
+    @pytest.mark.parametrize("backbone", ["mobilevit_xs", "mobilevitv2_050"])
+    def test_other_backbones_by_name(self, backbone):
+        assert self.make(backbone=backbone)(torch.rand(2, 3, 64, 64)).shape == (2, 2, 64, 64)
+
+    def test_pretrained_loads_timm_weights_from_a_file(self, tmp_path):
+        torch.manual_seed(1)
+        source = timm.create_model("mobilevit_xxs", pretrained=False)
+        torch.save(source.state_dict(), tmp_path / "weights.pth")
+        encoder = self.make(pretrained=str(tmp_path / "weights.pth")).encoder.state_dict()
+        loaded = [k for k in encoder if "stages_0" in k and k.endswith("conv.weight")]
+        assert loaded
+        for key in loaded:
+            assert torch.equal(encoder[key], source.state_dict()[key.replace("stages_", "stages.")])
+
+    def test_pretrained_adapts_the_stem_to_the_channels(self, tmp_path):
+        source = timm.create_model("mobilevit_xxs", pretrained=False)
+        torch.save(source.state_dict(), tmp_path / "weights.pth")
+        assert (
+            self.make(pretrained=str(tmp_path / "weights.pth"), in_channels=1)(torch.rand(2, 1, 64, 64)).shape[1] == 2
+        )
+
+    def test_bad_pretrained_and_backbone_are_named(self, tmp_path):
+        with pytest.raises(InputError, match="pretrained: .*missing.pth is not a file"):
+            self.make(pretrained=str(tmp_path / "missing.pth"))
+        torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+        with pytest.raises(InputError, match="pretrained: .*other.pth does not hold timm weights of mobilevit_xxs"):
+            self.make(pretrained=str(tmp_path / "other.pth"))
+        with pytest.raises(InputError, match="backbone: timm has no model 'mobilevit_xxxs'"):
+            self.make(backbone="mobilevit_xxxs")
+
+
+class TestUNet(NetworkTests):
+    network = UNet
+    arguments = {"channels": (8, 8, 16, 16, 32)}
+
+    def test_default_is_the_peers_size(self):
+        assert sum(p.numel() for p in UNet().parameters()) == pytest.approx(1.95e6, rel=0.01)
