@@ -1,0 +1,34 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The command line ``python -m bundle COMMAND``: exit code 0 when done, 2 on wrong usage or bad input."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bundle import report
+from scripts.errors import InputError
+
+COMMANDS = {"report": report}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code.
+
+    Each command is a module with HELP, ``add_arguments(parser)`` and ``run(arguments)``.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bundle", description="Tools around the bundle.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
+    arguments = parser.parse_args(argv)
+    try:
+        COMMANDS[arguments.command].run(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation leaves behind: metrics.json, per_image.csv, pictures and report.html in one folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import from_engine
+from torch import Tensor
+
+from scripts import metrics, pictures
+from scripts.errors import InputError
+from scripts.files import as_bool, atomic_write
+from scripts.handlers.history import rows_to_csv
+from scripts.report import write_report
+
+PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy")
+SCORED_AT = (
+    "Scores are taken at the network's input size, as validation during training takes them: images are resized to "
+    "it (bilinear), reference masks too (nearest)."
+)
+
+
+class EvaluationResults:
+    """Collects what the evaluator predicts and writes the results when it is done.
+
+    Images must come in the order of the data loader's data set (no shuffling). Predictions are kept compressed, about
+    a kilobyte an image, for the pictures of the best, median and worst cases.
+
+    Args:
+        results_dir: where to write; refused if it holds another evaluation, unless ``overwrite``.
+        num_classes: number of classes, background included.
+        class_names: their names; None: background and lesion, or numbers.
+        facts: what metrics.json shall say about the run besides (checkpoint, dataset).
+        overwrite: replace an evaluation that is already there.
+        cases: pictures of each kind (best, median, worst).
+        output_transform: turns the engine's output into (logits (B, C, X, Y), label (B, 1, X, Y)).
+
+    Raises (at the start of the engine):
+        InputError: the folder holds another evaluation.
+    """
+
+    def __init__(
+        self,
+        results_dir: str,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        overwrite: bool | str = False,
+        cases: int = 4,
+        output_transform: Callable = from_engine(["pred", "label"]),
+    ) -> None:
+        self.folder, self.num_classes, self.cases = Path(results_dir), num_classes, cases
+        self.class_names = list(class_names or pictures.default_class_names(num_classes))
+        self.facts, self.overwrite = dict(facts or {}), as_bool(overwrite, "overwrite")
+        self.output_transform = output_transform
+
+    def attach(self, engine: Engine) -> None:
+        """Checks the folder at the start, collects every iteration, writes at the end."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Refuses a folder that holds the results of another process, and starts the clock."""
+        if (self.folder / "metrics.json").exists() and not self.overwrite:
+            raise InputError(
+                f"results_dir {self.folder} holds another evaluation: pass --overwrite true or another --results_dir"
+            )
+        self.overwrite = True  # a later round of this very run, as in federated learning, replaces its own results
+        self.began, self.keys, self.masks = time.perf_counter(), [], []
+        self.tables: list[Tensor] = []
+        self.distances: list[Tensor] = []
+
+    def collect(self, engine: Engine) -> None:
+        """Counts and measures one batch."""
+        logits, label = (tensor.detach().as_subclass(Tensor) for tensor in self.output_transform(engine.state.output))
+        predicted, reference = metrics.predicted_labels(logits).cpu(), label[:, 0].cpu()
+        self.tables.append(metrics.confusion_counts(predicted, reference, self.num_classes))
+        self.size = list(predicted.shape[1:])
+        for one, other in zip(predicted, reference):
+            self.distances.append(torch.stack(metrics.surface_distances(one, other, self.num_classes)))
+            self.masks.append(zlib.compress(one.numpy().astype(np.uint8).tobytes(), 1))
+        self.keys += list(engine.state.batch["key"])
+
+    def write(self, engine: Engine) -> None:
+        """Writes every file of the evaluation."""
+        seconds = time.perf_counter() - self.began
+        confusion, distances = torch.cat(self.tables), torch.stack(self.distances)
+        dataset = engine.data_loader.dataset
+        names = [str(item["image"]) for item in dataset.data]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.summary(confusion, distances, seconds, engine.state.device), indent=2, allow_nan=False)
+        atomic_write(self.folder / "metrics.json", text.encode())
+        rows = image_rows(self.keys, names, confusion, distances)
+        atomic_write(self.folder / "per_image.csv", rows_to_csv(rows).encode())
+        self.draw(confusion, dataset, names)
+        write_report(self.folder)
+
+    def summary(self, confusion: Tensor, distances: Tensor, seconds: float, device: torch.device) -> dict[str, Any]:
+        """The content of metrics.json."""
+        scores = metrics.overlap_scores(confusion) | metrics.distance_scores(distances[:, 0], distances[:, 1])
+        return self.facts | {
+            "scores": {key: _finite(value) for key, value in scores.items()},
+            "classes": class_rows(confusion, distances, self.class_names),
+            "images": len(confusion),
+            "images_with_lesion": int(metrics.has_lesion(confusion).sum()),
+            "scored_at": {"size": self.size, "how": SCORED_AT},
+            "definitions": metrics.DEFINITIONS,
+            "seconds": round(seconds, 2),
+            "device": device_name(device),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        }
+
+    def draw(self, confusion: Tensor, dataset: Any, names: Sequence[str]) -> None:
+        """Writes the overlays, the two sheets and the confusion table."""
+        dice, overlays = metrics.image_dice(confusion), self.folder / "overlays"
+        chosen = choose_cases(dice, metrics.has_lesion(confusion), self.cases)
+        for old in overlays.glob("*.png"):
+            old.unlink()
+        rows: dict[str, list[pictures.Case]] = {}
+        for kind, indices in chosen.items():
+            for rank, i in enumerate(indices, 1):
+                case = self.case(i, float(dice[i]), dataset[i], Path(names[i]).name)
+                panel = pictures.case_panel(case, self.class_names)
+                pictures.save(panel, overlays / f"{kind}_{rank}_{Path(str(self.keys[i])).name}.png")
+                rows.setdefault(kind.capitalize(), []).append(case)
+        pictures.save(pictures.contact_sheet(rows, self.class_names), self.folder / "cases.png")
+        worst = {"Worst": rows.get("Worst", next(iter(rows.values())))}
+        pictures.save(pictures.error_sheet(worst), self.folder / "errors.png")
+        pooled = confusion.sum(0).numpy()
+        pictures.save(pictures.confusion_picture(pooled, self.class_names), self.folder / "confusion.png")
+
+    def case(self, i: int, dice: float, item: Mapping[str, Any], name: str) -> pictures.Case:
+        """Image ``i`` of the data set with the prediction that was scored."""
+        reference = np.asarray(item["label"])[0]
+        predicted = np.frombuffer(zlib.decompress(self.masks[i]), np.uint8).reshape(reference.shape)
+        return pictures.Case(name, dice, np.asarray(item["image"], np.float32), reference, predicted)
+
+
+def choose_cases(dice: Tensor, lesion: Tensor, count: int) -> dict[str, list[int]]:
+    """Indices of the best, median and worst images, at most ``count`` each and none of them twice.
+
+    The worst are chosen among all images; best and median among those with a lesion, because an empty image that is
+    rightly left empty shows nothing.
+    """
+    order = torch.argsort(dice, stable=True).tolist()
+    count = min(count, max(1, len(order) // 3))
+    worst = order[:count]
+    ranked = [i for i in order if lesion[i]]
+    best = [i for i in ranked[::-1] if i not in worst][:count]
+    others = [rank for rank, i in enumerate(ranked) if i not in worst and i not in best]
+    middle = sorted(sorted(others, key=lambda rank: abs(rank - len(ranked) // 2))[:count], reverse=True)
+    chosen = {"best": best, "median": [ranked[rank] for rank in middle], "worst": worst}
+    return {kind: indices for kind, indices in chosen.items() if indices}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a score without value is null."""
+    return value if math.isfinite(value) else None
+
+
+def class_rows(confusion: Tensor, distances: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Scores of every foreground class: Dice over all images and those that hold the class, the others pooled."""
+    dice, pooled = metrics.class_dice(confusion), confusion.sum(0)
+    present = confusion.sum(-1) > 0
+    rows = []
+    for k, name in list(enumerate(names))[1:]:
+        values = {
+            "dice": dice[:, k].mean(),
+            "dice_where_present": dice[present[:, k], k].mean(),
+            "iou": metrics.class_iou(pooled, empty=math.nan)[k],
+            "recall": metrics.class_recall(pooled)[k],
+            "precision": metrics.class_precision(pooled)[k],
+            "hd95": distances[:, 0, k - 1].nanmean(),
+            "assd": distances[:, 1, k - 1].nanmean(),
+        }
+        row = {key: _finite(float(value)) for key, value in values.items()}
+        rows.append({"class": k, "name": name, "images": int(present[:, k].sum())} | row)
+    return rows
+
+
+def image_rows(keys: Sequence[str], names: Sequence[str], confusion: Tensor, distances: Tensor) -> list[dict[str, Any]]:
+    """One row an image for per_image.csv; with several foreground classes their mean, then a column a class."""
+    dice, iou = metrics.class_dice(confusion), metrics.class_iou(confusion)
+    recall, precision = metrics.class_recall(confusion), metrics.class_precision(confusion)
+    rows = []
+    for i, (key, name, table) in enumerate(zip(keys, names, confusion)):
+        means = {
+            "dice": dice[i, 1:].mean(),
+            "iou": iou[i, 1:].mean(),
+            "recall": recall[i, 1:].nanmean(),
+            "precision": precision[i, 1:].nanmean(),
+            "hd95": distances[i, 0].nanmean(),
+            "assd": distances[i, 1].nanmean(),
+        }
+        if len(table) > 2:
+            means |= {f"dice_{k}": dice[i, k] for k in range(1, len(table))}
+        pixels = {"reference_pixels": int(table[1:].sum()), "predicted_pixels": int(table[:, 1:].sum())}
+        texts = {column: "" if value.isnan() else f"{value:.6f}" for column, value in means.items()}
+        rows.append({"key": key, "image": name} | texts | pixels)
+    return rows
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

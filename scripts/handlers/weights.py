@@ -1,0 +1,115 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Loading of trained weights for evaluation and inference: strict, and clear about what does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+from scripts.errors import InputError
+from scripts.files import load_checkpoint
+
+State = Mapping[str, Tensor]
+
+
+class StrictCheckpointLoader:
+    """Loads the weights of ``path`` into ``network`` when the engine starts; every tensor must fit.
+
+    Where the run's ``run.json`` lies beside the weights, the parameters in ``expected`` are compared with it first,
+    so that weights trained at another image size are not evaluated silently at this one. ("CheckpointLoader" in the
+    name lets MONAI's federated client recognise and disable it.)
+
+    Args:
+        path: file with the network's state dict, as training writes it (``model.pt``).
+        network: the network to load into.
+        expected: parameters of this run by config key, for example image_size, in_channels, num_classes.
+
+    Raises (at the start of the engine):
+        InputError: no such file, not readable, other classes, another network, or trained with other parameters.
+    """
+
+    def __init__(self, path: str, network: nn.Module, expected: Mapping[str, Any] | None = None) -> None:
+        self.path, self.network, self.expected = path, network, dict(expected or {})
+
+    def attach(self, engine: Engine) -> None:
+        """Loads at the start of ``engine``."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        state = load_checkpoint(self.path)
+        check_parameters(self.path, self.expected)
+        if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+            raise InputError(
+                f"{self.path} holds no network weights alone: give the model.pt that training wrote beside it"
+            )
+        difference = first_difference(state, self.network.state_dict())
+        if difference:
+            raise InputError(f"{self.path} does not fit the network: {difference}")
+        self.network.load_state_dict(state)
+
+
+def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
+    """Compares ``expected`` with the parameters in ``run.json`` beside ``path``, where there is one.
+
+    Raises:
+        InputError: a parameter differs; the sentence says which value to pass.
+    """
+    run = Path(path).with_name("run.json")
+    try:
+        parameters = json.loads(run.read_text(encoding="utf-8")).get("parameters", {}) if run.is_file() else {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{run} is damaged ({error}): restore it, or remove it to go without the comparison"
+        ) from error
+    for key, value in expected.items():
+        trained = parameters.get(key, value)
+        if _plain(trained) != _plain(value):
+            raise InputError(
+                f"{path} was trained with {key} {trained}, but {key} is {value} here: pass --{key} "
+                f"{json.dumps(trained).replace(' ', '')}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    """One form for sizes that mean the same: 256, "256", [256, 256]."""
+    if isinstance(value, (list, tuple)):
+        parts = [str(part) for part in value]
+        return parts[0] if len(set(parts)) == 1 else parts
+    return str(value)
+
+
+def first_difference(found: State, wanted: State) -> str | None:
+    """What keeps the tensors ``found`` in a file from being loaded as ``wanted``, with the mend; None if they fit."""
+    missing = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
+    if missing or extra:
+        verb, keys = ("lacks", missing) if missing else ("has the unknown entry", extra)
+        counts = f"{len(missing)} missing, {len(extra)} unknown"
+        return f"the file {verb} '{keys[0]}' ({counts}): use the network_def it was trained with"
+    shapes = {key: (tuple(found[key].shape), tuple(wanted[key].shape)) for key in wanted}
+    unequal = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
+    if not unequal:
+        return None
+    for axis, (what, name) in enumerate((("classes", "num_classes"), ("input channels", "in_channels"))):
+        pairs = {_along(axis, *pair) for pair in unequal.values()}
+        if len(pairs) == 1 and None not in pairs:
+            (there, here), *_ = pairs
+            return f"the file has {there} {what}, the network {here}: pass --{name} {there}"
+    key, (there, here) = next(iter(unequal.items()))
+    return (
+        f"'{key}' is {list(there)} in the file and {list(here)} in the network: use the network_def it was trained with"
+    )
+
+
+def _along(axis: int, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, int] | None:
+    """The two sizes along ``axis`` if the shapes differ there alone."""
+    same_rank = len(found) == len(wanted) > axis
+    if not same_rank or found[:axis] != wanted[:axis] or found[axis + 1 :] != wanted[axis + 1 :]:
+        return None
+    return found[axis], wanted[axis]

@@ -1,0 +1,123 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The files of an evaluation, through the real evaluator."""
+
+import csv
+import json
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+from PIL import Image
+
+from scripts import metrics
+from scripts.errors import InputError
+from scripts.handlers.results import EvaluationResults, choose_cases
+
+
+class Loaded(Dataset):
+    """Items with the paths in ``data`` and the tensors on access, as MONAI's data sets with transforms have it."""
+
+    def __init__(self, tensors):
+        super().__init__([{"image": f"/there/{item['key']}.png", "key": item["key"]} for item in tensors])
+        self.tensors = tensors
+
+    def _transform(self, index):
+        return self.tensors[index]
+
+
+def a_dataset(count=7, classes=2, size=(20, 14)):
+    generator = torch.Generator().manual_seed(3)
+    smooth = torch.nn.functional.avg_pool2d(torch.rand((count, classes, *size), generator=generator), 5, 1, 2)
+    label = smooth.argmax(1, keepdim=True).to(torch.uint8)
+    label[0] = 0
+    label[1, :, :2] = 255
+    image = smooth + 0.02 * torch.rand(smooth.shape, generator=generator)
+    return Loaded([{"image": i, "label": t, "key": f"case_{n}"} for n, (i, t) in enumerate(zip(image, label))])
+
+
+def evaluate(folder, dataset, classes=2, network=None, **kwargs):
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(dataset, batch_size=3),
+        network=network or torch.nn.Identity(),
+        val_handlers=[EvaluationResults(str(folder), classes, facts={"list": "test"}, **kwargs)],
+        decollate=False,
+    )
+    evaluator.run()
+    return evaluator
+
+
+def read_rows(folder):
+    with open(folder / "per_image.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_everything_is_written_and_true(tmp_path, classes):
+    dataset = a_dataset(classes=classes)
+    evaluate(tmp_path, dataset, classes, cases=2)
+    summary, rows = json.loads((tmp_path / "metrics.json").read_text()), read_rows(tmp_path)
+    image, label = (torch.stack([t[key] for t in dataset.tensors]) for key in ("image", "label"))
+    confusion = metrics.confusion_counts(image.argmax(1), label[:, 0], classes)
+    expected = metrics.overlap_scores(confusion)
+    assert {key: summary["scores"][key] for key in expected} == pytest.approx(expected)
+    assert set(summary["scores"]) <= set(summary["definitions"])
+    assert summary["scored_at"]["size"] == [20, 14] and summary["images"] == 7 and summary["list"] == "test"
+    assert len(summary["classes"]) == classes - 1
+    assert [row["key"] for row in rows] == [f"case_{n}" for n in range(7)]
+    assert [row["image"] for row in rows] == [f"/there/case_{n}.png" for n in range(7)]
+    assert [float(row["dice"]) for row in rows] == pytest.approx(metrics.image_dice(confusion).tolist(), abs=1e-6)
+    assert ("dice_2" in rows[0]) is (classes > 2)
+    pictures = sorted(path.name for path in (tmp_path / "overlays").iterdir())
+    assert [name.rsplit("_case", 1)[0] for name in pictures] == [
+        f"{k}_{n}" for k in ("best", "median", "worst") for n in (1, 2)
+    ]
+    for name in ("cases.png", "errors.png", "confusion.png"):
+        Image.open(tmp_path / name).load()
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_values_that_do_not_exist_are_blank_not_nan(tmp_path):
+    tensors = [{"image": torch.stack([torch.ones(6, 5), torch.zeros(6, 5)]), "label": torch.zeros(1, 6, 5), "key": "a"}]
+    evaluate(tmp_path, Loaded(tensors))
+    row, text = read_rows(tmp_path)[0], (tmp_path / "metrics.json").read_text()
+    assert (row["dice"], row["recall"], row["precision"], row["hd95"]) == ("1.000000", "", "", "")
+    assert json.loads(text)["scores"]["hd95"] is None and "NaN" not in text
+
+
+def test_another_evaluation_is_kept_unless_overwriting(tmp_path):
+    dataset = a_dataset()
+    evaluator = evaluate(tmp_path, dataset)
+    before = (tmp_path / "per_image.csv").read_bytes()
+    with pytest.raises(InputError, match="--overwrite true"):
+        evaluate(tmp_path, dataset, network=torch.nn.Softmin(dim=1))
+    assert (tmp_path / "per_image.csv").read_bytes() == before
+    evaluate(tmp_path, dataset, network=torch.nn.Softmin(dim=1), overwrite="true")
+    assert (tmp_path / "per_image.csv").read_bytes() != before
+    evaluator.run()  # the same object again, as in federated rounds
+    assert (tmp_path / "per_image.csv").read_bytes() == before
+
+
+def test_pictures_show_the_prediction_that_was_scored(tmp_path):
+    dataset = a_dataset()
+    evaluator = evaluate(tmp_path, dataset)
+    handler = EvaluationResults(str(tmp_path / "b"), 2)
+    handler.start(evaluator)
+    evaluator.state.batch = {"key": ["case_4"]}
+    evaluator.state.output = {"pred": dataset[4]["image"][None], "label": dataset[4]["label"][None]}
+    handler.collect(evaluator)
+    case = handler.case(0, 0.5, dataset[4], "case_4.png")
+    assert torch.equal(torch.as_tensor(case.predicted.copy()), dataset[4]["image"].argmax(0).to(torch.uint8))
+
+
+def test_cases_are_chosen_by_dice_and_never_twice():
+    dice = torch.tensor([0.9, 0.1, 0.5, 0.4, 0.6, 0.8, 1.0, 1.0, 0.0, 0.7])
+    lesion = torch.tensor([True] * 6 + [False] * 2 + [False, True])
+    chosen = choose_cases(dice, lesion, 2)
+    assert chosen == {"best": [0, 5], "median": [4, 2], "worst": [8, 1]}
+    assert choose_cases(dice[:1], lesion[:1], 4) == {"worst": [0]}
+    for count in range(1, 12):
+        indices = sum(choose_cases(dice, lesion, count).values(), [])
+        assert len(indices) == len(set(indices)) <= 10

@@ -1,0 +1,73 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that do not fit are refused with one sentence that says what differs."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.errors import InputError
+from scripts.handlers.weights import StrictCheckpointLoader
+
+
+def a_network(classes=2, channels=3, width=4):
+    return nn.Sequential(nn.Conv2d(channels, width, 3), nn.BatchNorm2d(width), nn.Conv2d(width, classes, 1))
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return str(path)
+
+
+def test_weights_are_loaded(tmp_path):
+    source, target = a_network(), a_network()
+    StrictCheckpointLoader(saved(tmp_path / "model.pt", source.state_dict()), target)()
+    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    "network, message",
+    [
+        (a_network(classes=4), "has 4 classes, the network 2: pass --num_classes 4"),
+        (a_network(channels=1), "has 1 input channels, the network 3: pass --in_channels 1"),
+        (a_network(width=5), r"'0.weight' is \[5, 3, 3, 3\] in the file and \[4, 3, 3, 3\].*network_def"),
+        (nn.Conv2d(3, 2, 1), r"lacks '0.weight' \(9 missing, 2 unknown\).*network_def"),
+        (nn.Sequential(*a_network(), nn.Conv2d(2, 2, 1)), "has the unknown entry '3.weight'"),
+    ],
+)
+def test_other_networks_are_refused(tmp_path, network, message):
+    path, target = saved(tmp_path / "model.pt", network.state_dict()), a_network()
+    before = target[0].weight.clone()
+    with pytest.raises(InputError, match=f"model.pt does not fit the network: .*{message}"):
+        StrictCheckpointLoader(path, target)()
+    assert torch.equal(target[0].weight, before)
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path):
+    with pytest.raises(InputError, match="none.pt"):
+        StrictCheckpointLoader(str(tmp_path / "none.pt"), a_network())()
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(InputError, match="cut.pt"):
+        StrictCheckpointLoader(str(tmp_path / "cut.pt"), a_network())()
+    latest = saved(tmp_path / "latest.pt", {"network": a_network().state_dict(), "epoch": 3})
+    with pytest.raises(InputError, match="latest.pt holds no network weights alone: give the model.pt"):
+        StrictCheckpointLoader(latest, a_network())()
+
+
+def test_the_run_beside_the_weights_is_compared(tmp_path):
+    path = saved(tmp_path / "model.pt", a_network().state_dict())
+    parameters = {"image_size": 128, "num_classes": 2}
+    (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters}))
+    StrictCheckpointLoader(path, a_network(), {"image_size": [128, 128], "num_classes": 2, "seed": 1})()
+    with pytest.raises(
+        InputError, match="trained with image_size 128, but image_size is 256 here: pass --image_size 128"
+    ):
+        StrictCheckpointLoader(path, a_network(), {"image_size": 256})()
+    (tmp_path / "run.json").write_text(json.dumps({"parameters": {"image_size": [96, 64]}}))
+    with pytest.raises(InputError, match=r"pass --image_size \[96,64\]"):
+        StrictCheckpointLoader(path, a_network(), {"image_size": 96})()
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match="run.json is damaged"):
+        StrictCheckpointLoader(path, a_network(), {"image_size": 96})()
