@@ -19,6 +19,7 @@ from scripts.errors import InputError
 
 logger = logging.getLogger("less_net")
 
+LISTS = ("training", "unlabeled", "validation", "test")
 LISTED = 5
 PATIENCE = 2.0  # seconds after which a progress bar appears
 
@@ -38,6 +39,7 @@ def check_datalist(datalist: Mapping[str, Sequence[Item]], num_classes: int = 2,
             of different size, value outside the classes, key or image twice, group on two sides, missing mask, fewer
             than two labelled images, no validation image.
     """
+    datalist = {name: [_named(item) for item in datalist.get(name) or []] for name in LISTS}
     _check_lists(datalist)
     problems, pixels = _open_all(datalist, num_classes, channels)
     if problems:
@@ -48,13 +50,18 @@ def check_datalist(datalist: Mapping[str, Sequence[Item]], num_classes: int = 2,
             logger.warning("No labelled training mask holds class %d: it cannot be learnt from these labels.", index)
 
 
+def _named(item: Item) -> Item:
+    """The item with a key and a group, which lists made by others need not have."""
+    return {"key": item["image"], "group": item["image"], **item}
+
+
 def _check_lists(datalist: Mapping[str, Sequence[Item]]) -> None:
-    labelled = datalist.get("training") or []
+    labelled = datalist["training"]
     if len(labelled) < 2:
         raise InputError(
             f"There are {len(labelled)} labelled training images, but 2 are needed: add masks or raise label_ratio."
         )
-    if not datalist.get("validation"):
+    if not datalist["validation"]:
         raise InputError("There are no validation images: name some in the data list or the split.")
     for name in ("key", "image"):
         seen: dict[str, Item] = {}
@@ -64,14 +71,14 @@ def _check_lists(datalist: Mapping[str, Sequence[Item]]) -> None:
                 raise InputError(
                     f"The {name} '{item[name]}' is listed twice ({other['image']}, {item['image']}): keep one."
                 )
-    train = [*labelled, *(datalist.get("unlabeled") or [])]
-    sides = {"training": train, "validation": datalist["validation"], "test": datalist.get("test") or []}
+    train = [*labelled, *datalist["unlabeled"]]
+    sides = {"training": train, "validation": datalist["validation"], "test": datalist["test"]}
     check_sides(sides, "the data list")
 
 
 def _entries(datalist: Mapping[str, Sequence[Item]]) -> Iterator[tuple[str, Item]]:
-    for name in ("training", "unlabeled", "validation", "test"):
-        for item in datalist.get(name) or []:
+    for name in LISTS:
+        for item in datalist[name]:
             yield name, item
 
 

@@ -51,12 +51,14 @@ def load_datalist(
     """
     folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern)
+    if not any("label" in item for item in collection.items.values()):
+        raise InputError(f"{folder} holds no mask at all: add masks for at least four images.")
     sides = complete_split(collection, val_share, test_share)
     if collection.split and are_strata(sides):
         logger.warning(
-            "%s: nearly every group lies in train, val and test, so groups are taken as kinds of images, not as "
-            "patients. If they are patients, remove the pinned split to have it made by group.",
-            *(collection.source,),
+            "%s: most groups lie in train, val and test alike, so they are taken as kinds of images, not as patients. "
+            "If they are patients, remove the pinned split to have it made by group.",
+            collection.source,
         )
         sides = {side: [item | {"group": item["key"]} for item in items] for side, items in sides.items()}
     check_sides(sides, collection.source)
@@ -65,6 +67,9 @@ def load_datalist(
             raise InputError(f"{item['image']} is a validation or test image without a mask: add one or remove it.")
     train = training_order(sides["train"], collection.ordered, seed)
     datalist = _choose_labelled(train, label_ratio) | {"validation": sides["val"], "test": sides["test"]}
+    unused = len(collection.items) - sum(map(len, datalist.values()))
+    if unused:
+        logger.info("%s: %d images are not used (in no list, or without a mask in a held-out group).", folder, unused)
     logger.info("%s: %s", folder, ", ".join(f"{len(items)} {name}" for name, items in datalist.items()))
     return datalist
 

@@ -55,28 +55,24 @@ def decode(path: str | Path, indices: bool = False) -> Decoded:
         raise InputError(f"The file {path} does not exist: add it or correct the entry that names it.")
     try:
         return _decode_nifti(path) if is_nifti(path) else _decode_picture(path, indices)
-    except InputError:
-        raise
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error and more on damaged files
-        reason = str(error).replace(str(path), "the file").strip().rstrip(".") or type(error).__name__
+        reason = " ".join(str(error).replace(str(path), "the file").split()).rstrip(".") or type(error).__name__
         raise InputError(f"The image {path} cannot be read ({reason}): replace or remove it.") from error
 
 
 def _decode_picture(path: str | Path, indices: bool) -> Decoded:
     with Image.open(path) as image:
         _check_size(path, image.size)
-        frames = list(ImageSequence.Iterator(image)) if image.format == "TIFF" and image.n_frames > 1 else [image]
         lossy = image.format in LOSSY_FORMATS
-        if len(frames) > 1:
-            # The iterator hands out one object at its successive pages, so each is copied while it is current.
-            frames = [frame.copy() for frame in ImageSequence.Iterator(image)]
-        plain = [_plain_mode(ImageOps.exif_transpose(frame), indices) for frame in frames]
+        pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
+        plain = [_plain_mode(ImageOps.exif_transpose(page), indices) for page in pages]
     arrays = [_channels_first(np.asarray(frame)) for frame in plain]
     if len({array.shape[1:] for array in arrays}) > 1:
         raise InputError(f"The pages of {path} differ in size, so they cannot be channels: keep one page.")
     array = np.concatenate(arrays)
+    array = array.astype(np.uint8) if array.dtype == bool else array
     alpha = len(arrays) == 1 and plain[0].mode in ALPHA_MODES
     return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8)
 
@@ -92,7 +88,7 @@ def _plain_mode(image: Image.Image, indices: bool) -> Image.Image:
     """The picture in a mode whose array is what it says: no palette (unless wanted), no CMYK, no premultiplication."""
     if image.mode in GREY_MODES or image.mode in ALPHA_MODES or image.mode == "RGB":
         return image
-    if image.mode == "P" and indices:
+    if image.mode in ("P", "1") and indices:
         return image
     if image.mode == "1":
         return image.convert("L")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scripts.data.files import Collection, Item, collect, images_by_stem
+from scripts.data.files import Collection, Item, collect, images_by_stem, is_image, stem
 from scripts.data.listings import read_datalist_json, read_pairs_csv, read_splits_json
 from scripts.errors import InputError
 
@@ -146,7 +146,8 @@ def read_voc(root: Path) -> Collection:
 def _read_list(path: Path, images: dict[str, Path]) -> list[str]:
     if not path.is_file():
         return []
-    keys = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    keys = [stem(name) if is_image(name) else name for name in names]
     for key in keys:
         if key not in images:
             raise InputError(f"{path} lists '{key}', but JPEGImages/ has no such image: add it or remove the line.")

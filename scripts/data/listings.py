@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,11 @@ def read_pairs_csv(root: Path) -> Collection:
         InputError: a column is missing, a path leaves the folder, or a key comes twice.
     """
     path = root / "pairs.csv"
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
     missing = {"image", "mask"} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{path} has no column '{min(missing)}': it needs the columns key, image, mask and group.")
@@ -73,7 +77,7 @@ def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
         return Collection(items, {})
     content = _read_json(path)
     split = {SIDES.get(name): keys for name, keys in content.items()}
-    if None in split or not isinstance(split.get("train"), list):
+    if None in split or "train" not in split or not all(isinstance(keys, list) for keys in split.values()):
         raise InputError(
             f"{path} must hold the lists train, val and test; it holds: {', '.join(content) or 'nothing'}."
         )
@@ -119,7 +123,7 @@ def _listed_item(path: Path, entry: Any, name: str) -> Item:
 
 def inside_or_absolute(path: Path, name: str) -> Path:
     """``name`` itself if it is absolute, else below the folder of the file ``path``."""
-    return Path(name) if Path(name).is_absolute() else inside(path.parent, name, path)
+    return Path(os.path.normpath(name)) if Path(name).is_absolute() else inside(path.parent, name, path)
 
 
 def _name_items(items: list[Item], path: Path) -> None:
@@ -131,8 +135,8 @@ def _name_items(items: list[Item], path: Path) -> None:
     for item in items:
         image = Path(item["image"])
         relative = image.relative_to(path.parent) if image.is_relative_to(path.parent) else image
-        longer = "_".join((*relative.parent.parts, stem(image))).replace(image.anchor or "/", "")
-        item.setdefault("key", stem(image) if unique else longer)
+        folders = [part for part in relative.parent.parts if part != image.anchor]
+        item.setdefault("key", stem(image) if unique else "_".join((*folders, stem(image))))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -50,11 +50,9 @@ def complete_split(collection: Collection, val_share: float, test_share: float) 
     val, test = sides.get("val", []), sides.get("test", [])
     if val and not test:
         val, test = _carve(val, 0.5, "test", keep=1)
-        logger.warning(
-            "%s gives no test images: %d of its validation images serve as such.", *(collection.source, len(test))
-        )
+        logger.warning("%s: no test list, so %d validation images are kept for testing.", collection.source, len(test))
     elif not test:
-        train, test = _carve(train, test_share, "test", keep=3 if not val else 2)
+        train, test = _carve(train, test_share, "test", keep=3)
     if not val:
         train, val = _carve(train, val_share / (1 - test_share), "validation", keep=2)
     return {"train": train, "val": val, "test": test}
@@ -140,6 +138,8 @@ def labelled_count(groups: list[str], label_ratio: float) -> int:
         InputError: the value is neither, or chooses more images than there are, or fewer than two.
     """
     total = len(groups)
+    if total < 2:
+        raise InputError(f"{total} training images have a mask, but at least 2 are needed: add masks.")
     if isinstance(label_ratio, bool) or not isinstance(label_ratio, (int, float)) or not label_ratio > 0:
         raise InputError(f"label_ratio {label_ratio!r} must be a share above 0 up to 1, or a count from 2 on.")
     if label_ratio > 1:

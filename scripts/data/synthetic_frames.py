@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paints one endoscopy-like frame: mucosa with folds and vessels, red lesions, red non-lesions, vignette, highlights.
 
-What tells a lesion from the other red things is its depth of colour together with its ragged, sharp border: soft
-flushes and vessels are as red in places, and the tint of a patient and the light of a frame move all colours. A rule
-on the colour alone therefore fails, which is what makes labels matter.
+What tells a lesion from the other red things is its ragged, sharp border and grainy inside together with its colour:
+flushes, vessels and smooth round spots are as red in places, and the tint of a patient and the light of a frame move
+all colours. A rule on the colour alone therefore does badly, which is what makes labels matter.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         tint=tint + rng.normal(0, 0.02, 3),
         blood=blood,
         radius=rng.uniform(0.47, 0.56),
-        texture=rng.uniform(0.02, 0.05),
-        vessels=rng.uniform(0.15, 0.6),
+        texture=rng.uniform(0.01, 0.03),
+        vessels=rng.uniform(0.25, 0.8),
     )
 
 
@@ -84,15 +84,16 @@ def paint_frame(rng: np.random.Generator, patient: Patient, size: int = 256) -> 
     y, x = np.mgrid[:size, :size] / size - 0.5
     centre = rng.normal(0, 0.02, 2)
     distance = np.hypot(x - centre[0], y - centre[1])
-    visible = distance < patient.radius - 0.01
+    light = _light(rng, x, y, distance, patient.radius)
+    visible = (distance < patient.radius - 0.01) & (light > 0.5)
     height, shade = _relief(rng, size)
     colour = _mucosa(rng, patient, shade, size)
     colour = _flush(rng, patient, colour, size)
+    colour = _spots(rng, patient, colour, x, y)
     lesion = np.zeros((size, size), dtype=bool)
     if rng.random() >= EMPTY_FRAMES:
         lesion = _lesion_region(rng, x, y, visible)
         colour = _bleed(rng, patient, colour, lesion, shade)
-    light = _light(rng, x, y, distance, patient.radius)
     colour = colour * (shade * light)[..., None]
     colour = _highlights(rng, colour, height, light, size)
     colour *= smoothstep(-distance, -patient.radius - 0.004, -patient.radius + 0.004)[..., None]
@@ -101,14 +102,15 @@ def paint_frame(rng: np.random.Generator, patient: Patient, size: int = 256) -> 
 
 
 def _relief(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Folds: a height field with creases, and its shading about 1 under a slanted light."""
-    coarse = noise(rng, size, 0.16 * size)
-    crease = 1 - np.abs(np.tanh(1.6 * noise(rng, size, 0.1 * size)))
-    height = 0.5 * coarse - rng.uniform(0.25, 0.9) * crease**3
+    """Folds: a height field with a few wide creases, and its shading about 1 under a slanted light."""
+    coarse = noise(rng, size, 0.2 * size)
+    path = noise(rng, size, rng.uniform(0.14, 0.24) * size) + 0.06 * noise(rng, size, 0.04 * size)
+    crease = np.exp(-((path / rng.uniform(0.12, 0.3)) ** 2)) * smoothstep(noise(rng, size, 0.2 * size), -0.6, 0.8)
+    height = 0.6 * coarse - 0.8 * crease + 0.08 * noise(rng, size, 0.03 * size)
     slope_y, slope_x = np.gradient(height, 4 / size)
     angle = rng.uniform(0, 2 * np.pi)
     slope = np.cos(angle) * slope_x + np.sin(angle) * slope_y
-    shade = 1 + 0.13 * np.tanh(slope) - 0.3 * rng.uniform(0.3, 1) * crease**4
+    shade = 1 + 0.16 * np.tanh(0.7 * slope) - rng.uniform(0.15, 0.4) * crease
     return height, shade
 
 
@@ -119,12 +121,12 @@ def _mucosa(rng: np.random.Generator, patient: Patient, shade: np.ndarray, size:
     colour *= 1 + blotch * np.array([0.02, 0.06, 0.05])
     colour *= 1 + patient.texture * noise(rng, size, 2.0)[..., None]
     vessel = np.zeros((size, size))
-    for scale, width in ((0.09, 0.035), (0.045, 0.05)):
-        field = noise(rng, size, scale * size) + 0.12 * noise(rng, size, 0.02 * size)
-        vessel = np.maximum(vessel, 1 - smoothstep(np.abs(field), 0, 2 * width))
-    present = smoothstep(noise(rng, size, 0.15 * size), -0.3, 0.8)
-    strength = (patient.vessels * vessel * present)[..., None]
-    return colour * (1 - strength * np.array([0.25, 0.6, 0.55]))
+    for scale, width in ((0.1, 0.05), (0.05, 0.06)):
+        field = noise(rng, size, scale * size) + 0.15 * noise(rng, size, 0.02 * size)
+        present = smoothstep(noise(rng, size, 0.08 * size), -0.4, 0.9)
+        vessel = np.maximum(vessel, present * (1 - smoothstep(np.abs(field), 0.2 * width, 2 * width)))
+    strength = (patient.vessels * vessel)[..., None]
+    return colour * (1 - strength * np.array([0.22, 0.62, 0.55]))
 
 
 def _flush(rng: np.random.Generator, patient: Patient, colour: np.ndarray, size: int) -> np.ndarray:
@@ -137,20 +139,31 @@ def _flush(rng: np.random.Generator, patient: Patient, colour: np.ndarray, size:
     return colour
 
 
+def _spots(rng: np.random.Generator, patient: Patient, colour: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Smooth round dark red spots (vascular naevi), as red as a lesion and none."""
+    for _ in range(rng.integers(0, 4)):
+        centre, reach, stretch = rng.uniform(-0.35, 0.35, 2), rng.uniform(0.015, 0.045), rng.uniform(0.8, 1.25)
+        away = np.hypot((x - centre[0]) * stretch, (y - centre[1]) / stretch) / reach
+        strength = rng.uniform(0.45, 0.85) * (1 - smoothstep(away, 0.55, 1.25))[..., None]
+        colour = colour * (1 - strength) + strength * patient.blood * rng.uniform(0.95, 1.25)
+    return colour
+
+
 def _lesion_region(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """One to three ragged regions, together with an area drawn log-uniformly from ``LESION_SHARE``."""
     size = len(x)
     low, high = np.log(LESION_SHARE)
-    area = int(np.exp(rng.uniform(low, high)) * size * size)
+    area = min(int(np.ceil(np.exp(rng.uniform(low, high)) * size * size)), int(visible.sum()) // 2)
     reach = np.sqrt(area / np.pi) / size
     field = np.full(x.shape, np.inf)
-    for part in range(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])):
+    parts = 1 if area < 0.01 * size * size else rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])
+    for part in range(parts):
         radius, angle = 0.38 * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
         turn, stretch = rng.uniform(0, np.pi), rng.uniform(1, 2.6)
         dx, dy = x - radius * np.cos(angle), y - radius * np.sin(angle)
         along, across = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
         field = np.minimum(field, np.hypot(along / stretch, across * stretch) / reach + 0.25 * part)
-    ragged = 0.28 * noise(rng, size, max(3.0, 0.5 * reach * size)) + 0.08 * noise(rng, size, 2.5)
+    ragged = 0.3 * noise(rng, size, max(3.0, 0.4 * reach * size)) + 0.05 * noise(rng, size, 2.5)
     field = np.where(visible, field + ragged, np.inf)
     return field <= np.partition(field.ravel(), area - 1)[area - 1]
 
@@ -191,9 +204,9 @@ def _highlights(
     rng: np.random.Generator, colour: np.ndarray, height: np.ndarray, light: np.ndarray, size: int
 ) -> np.ndarray:
     """Wet reflections: small white spots where the surface is high and well lit."""
-    field = 0.75 * noise(rng, size, 4.5) + 0.45 * noise(rng, size, 2.0) + 0.35 * height + 0.9 * (light - 1)
-    level = rng.uniform(1.75, 2.5)
-    spots = _blur(smoothstep(field, level, level + 0.35), 0.8)[..., None]
+    field = 0.85 * noise(rng, size, 0.025 * size) + 0.2 * noise(rng, size, 2.0) + 0.4 * height + 1.2 * (light - 1)
+    level = rng.uniform(1.9, 2.7)
+    spots = _blur(smoothstep(field, level, level + 0.3), 0.7)[..., None]
     glow = _blur(spots[..., 0], 4.0)[..., None]
     return colour * (1 - spots) + spots * np.array([1.0, 0.97, 0.95]) + 0.12 * glow
 

@@ -1,0 +1,295 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Readers: one axis convention, every kind of picture, masks as class indices, one sentence for what is not read."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, decollate_batch
+from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImaged, Resized, SaveImaged
+from PIL import Image
+
+from scripts.data import ImageReader, MaskReader
+from scripts.errors import InputError
+
+WIDTH, HEIGHT = 7, 5
+COLOURS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return str(path)
+
+
+def read_image(path, channels=3):
+    return ImageReader(channels).get_data(str(path))[0]
+
+
+def read_mask(path, num_classes=2):
+    return MaskReader(num_classes).get_data(str(path))[0]
+
+
+def test_a_non_square_picture_comes_as_channel_x_y(tmp_path):
+    image = read_image(save(tmp_path / "a.png", COLOURS))
+    assert image.shape == (3, WIDTH, HEIGHT) and image.dtype == np.float32
+    np.testing.assert_allclose(image[2, 6, 1], COLOURS[1, 6, 2] / 255, rtol=1e-6)
+
+
+def test_image_and_mask_share_the_convention_with_nifti(tmp_path):
+    values = COLOURS[..., 0] % 2
+    png = read_mask(save(tmp_path / "a.png", values))
+    nibabel.save(nibabel.Nifti1Image(values.T, np.eye(4)), tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(png, read_mask(tmp_path / "a.nii.gz"))
+    np.testing.assert_array_equal(png[0], values.T)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_lossless_formats_agree(tmp_path, suffix):
+    image = read_image(save(tmp_path / f"a.{suffix}", COLOURS))
+    np.testing.assert_allclose(image, COLOURS.transpose(2, 1, 0) / 255, rtol=1e-6)
+
+
+def test_grey_is_repeated_and_colour_becomes_luminance(tmp_path):
+    grey = read_image(save(tmp_path / "grey.png", COLOURS[..., 0]))
+    np.testing.assert_array_equal(grey[0], grey[2])
+    luminance = read_image(save(tmp_path / "rgb.png", COLOURS), channels=1)
+    np.testing.assert_allclose(luminance[0].T, COLOURS @ np.array([0.299, 0.587, 0.114]) / 255, atol=1e-5)
+
+
+def test_transparency_is_dropped(tmp_path):
+    rgba = np.dstack([COLOURS, COLOURS[..., :1]])
+    path = save(tmp_path / "rgba.png", rgba)
+    np.testing.assert_allclose(read_image(path), COLOURS.transpose(2, 1, 0) / 255, rtol=1e-6)
+    assert read_image(path, channels=4).shape == (4, WIDTH, HEIGHT)
+    assert read_image(save(tmp_path / "la.png", COLOURS[..., :2]), channels=1).shape == (1, WIDTH, HEIGHT)
+
+
+def test_palette_images_give_their_colours(tmp_path):
+    palette = Image.fromarray(COLOURS).quantize(8)
+    palette.save(tmp_path / "a.png")
+    expected = np.asarray(palette.convert("RGB")).transpose(2, 1, 0) / 255
+    np.testing.assert_allclose(read_image(tmp_path / "a.png"), expected, rtol=1e-6)
+
+
+def test_one_bit_and_cmyk_pictures_are_read(tmp_path):
+    bits = Image.fromarray(COLOURS[..., 0] > 128)
+    bits.save(tmp_path / "bits.png")
+    assert set(np.unique(read_image(tmp_path / "bits.png"))) == {0.0, 1.0}
+    Image.fromarray(COLOURS).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    assert read_image(tmp_path / "cmyk.jpg").shape == (3, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bit_is_scaled_by_percentiles(tmp_path, name):
+    values = np.linspace(1000, 5000, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    image = read_image(save(tmp_path / name, values), channels=1)
+    low, high = np.percentile(values.astype(np.float32), (0.5, 99.5))
+    np.testing.assert_allclose(image[0].T, np.clip((values - low) / (high - low), 0, 1), atol=1e-5)
+    assert image.min() == 0 and image.max() == 1
+
+
+def test_float_tiff_and_constant_images(tmp_path):
+    image = read_image(save(tmp_path / "a.tif", COLOURS[..., 0].astype(np.float32) * 7 - 100))
+    assert image.shape == (3, WIDTH, HEIGHT) and image.min() == 0 and image.max() == 1
+    assert not read_image(save(tmp_path / "flat.tif", np.full((4, 4), 3.5, np.float32))).any()
+
+
+def test_nan_is_refused(tmp_path):
+    values = COLOURS[..., 0].astype(np.float32)
+    values[0, 0] = np.nan
+    with pytest.raises(InputError, match="a.tif holds NaN"):
+        read_image(save(tmp_path / "a.tif", values))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 1), (7, 5, 1, 1)])
+def test_flat_nifti_shapes(tmp_path, shape):
+    values = np.arange(35, dtype=np.int16).reshape(shape)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([0.5, 0.5, 1, 1])), tmp_path / "a.nii")
+    image, meta = ImageReader(1).get_data(str(tmp_path / "a.nii"))
+    assert image.shape == (1, 7, 5) and tuple(meta["spatial_shape"]) == (7, 5)
+    np.testing.assert_array_equal(meta["affine"], np.diag([0.5, 0.5, 1, 1]))
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 4), (7, 5, 1, 4)])
+def test_nifti_channels_must_be_the_wanted_number(tmp_path, shape):
+    nibabel.save(nibabel.Nifti1Image(np.random.rand(*shape).astype(np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    assert read_image(tmp_path / "a.nii.gz", channels=4).shape == (4, 7, 5)
+    with pytest.raises(InputError, match="4 channels"):
+        read_image(tmp_path / "a.nii.gz", channels=3)
+
+
+def test_channels_of_different_scale_are_scaled_each(tmp_path):
+    values = np.stack([np.random.rand(9, 9), 1000 * np.random.rand(9, 9)], axis=-1).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    assert read_image(tmp_path / "a.nii", channels=2).max(axis=(1, 2)).tolist() == [1, 1]
+
+
+def test_colour_nifti_is_read(tmp_path):
+    typed = np.zeros((7, 5, 1), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    typed["G"] = 9
+    nibabel.save(nibabel.Nifti1Image(typed, np.eye(4)), tmp_path / "a.nii")
+    assert read_image(tmp_path / "a.nii").shape == (3, 7, 5)
+
+
+def test_a_volume_is_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 3, 2), np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="export its slices"):
+        read_image(tmp_path / "a.nii")
+
+
+def test_tiff_pages_are_channels(tmp_path):
+    pages = [Image.fromarray(COLOURS[..., 0] // (index + 1)) for index in range(4)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    image = read_image(tmp_path / "a.tif", channels=4)
+    np.testing.assert_allclose(image[3].T, COLOURS[..., 0] // 4 / 255, rtol=1e-6)
+    with pytest.raises(InputError, match="4 channels"):
+        read_image(tmp_path / "a.tif", channels=3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(COLOURS).save(tmp_path / "a.png", exif=exif)
+    shown = {
+        1: COLOURS,
+        2: COLOURS[:, ::-1],
+        3: COLOURS[::-1, ::-1],
+        4: COLOURS[::-1],
+        5: COLOURS.transpose(1, 0, 2),
+        6: np.rot90(COLOURS, -1),
+        7: np.rot90(COLOURS, 2).transpose(1, 0, 2),
+        8: np.rot90(COLOURS),
+    }[orientation]
+    np.testing.assert_allclose(read_image(tmp_path / "a.png"), shown.transpose(2, 1, 0) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.nii", "a.nii.gz"])
+def test_a_truncated_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    if ".nii" in name:
+        nibabel.save(nibabel.Nifti1Image(np.random.rand(64, 64).astype(np.float32), np.eye(4)), path)
+    else:
+        save(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=rf"{name} cannot be read .*replace or remove it"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all"])
+def test_garbage_and_missing_files_are_named(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match="a.png cannot be read"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match="b.png does not exist"):
+        read_image(tmp_path / "b.png")
+
+
+def test_huge_pictures_are_refused_at_pillows_limit(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", COLOURS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError, match="7 x 5 pixels"):
+        read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(InputError, match="a.png"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "num_classes", "expected"),
+    [
+        ((0, 255, 0), 2, [0, 1, 0]),
+        ((255, 255, 255), 2, [1, 1, 1]),
+        ((0, 1, 1), 2, [0, 1, 1]),
+        ((0, 1, 255), 2, [0, 1, 255]),
+        ((0, 3, 2), 4, [0, 3, 2]),
+        ((0, 255, 0), 4, [0, 255, 0]),
+    ],
+)
+def test_mask_values(tmp_path, values, num_classes, expected):
+    mask = read_mask(save(tmp_path / "a.png", np.array([values], np.uint8)), num_classes)
+    assert mask.dtype == np.uint8 and mask.shape == (1, 3, 1) and mask.ravel().tolist() == expected
+
+
+@pytest.mark.parametrize(("values", "num_classes", "named"), [((0, 128), 2, "128"), ((0, 4), 4, "4"), ((1, 2), 2, "2")])
+def test_a_value_outside_the_classes_is_named(tmp_path, values, num_classes, named):
+    path = save(tmp_path / "a.png", np.array([values], np.uint8))
+    with pytest.raises(InputError, match=f"a.png holds the value {named}, but the classes are 0 to {num_classes - 1}"):
+        read_mask(path, num_classes)
+
+
+def test_palette_mask_with_border_gives_indices(tmp_path):
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[1:4, 1:4] = 255
+    values[2, 2] = 2
+    mask = Image.fromarray(values).convert("P")
+    mask.putpalette([channel for index in range(256) for channel in (255 - index, index, index // 2)])
+    mask.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png", 3)[0].T, values)
+
+
+def test_one_bit_and_sixteen_bit_and_float_masks_hold_indices(tmp_path):
+    values = (COLOURS[..., 0] % 3).astype(np.uint8)
+    for name, array in {"a.png": values.astype(np.uint16), "a.tif": values.astype(np.float32)}.items():
+        np.testing.assert_array_equal(read_mask(save(tmp_path / name, array), 3)[0].T, values)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "b.png", values > 0), 3)[0].T, values > 0)
+
+
+def test_grey_stored_as_rgb_is_a_mask_and_colour_is_not(tmp_path):
+    values = (COLOURS[..., :1] % 2).repeat(3, axis=2)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", values))[0].T, values[..., 0])
+    with pytest.raises(InputError, match="is in colour"):
+        read_mask(save(tmp_path / "b.png", COLOURS))
+
+
+def test_jpeg_masks_pass_only_if_their_values_survived(tmp_path):
+    assert read_mask(save(tmp_path / "flat.jpg", np.zeros((16, 16), np.uint8))).max() == 0
+    with pytest.raises(InputError, match="save masks as PNG"):
+        read_mask(save(tmp_path / "a.jpg", (np.indices((16, 16)).sum(0) % 5 // 4 * 255).astype(np.uint8), quality=30))
+
+
+def test_load_image_gives_our_message_not_another_readers_array(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 3, 2), np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="export its slices"):
+        LoadImaged("image", reader=ImageReader())({"image": str(tmp_path / "a.nii")})
+
+
+def test_masks_stay_uint8_through_load_image(tmp_path):
+    path = save(tmp_path / "a.png", np.array([[0, 255]], np.uint8))
+    mask = LoadImaged("label", reader=MaskReader(), dtype=None)({"label": path})["label"]
+    assert mask.dtype == torch.uint8 and mask.shape == (1, 2, 1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".nii.gz"])
+def test_a_prediction_returns_to_the_original_size_and_is_saved(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        save(path, COLOURS)
+    else:
+        nibabel.save(nibabel.Nifti1Image(COLOURS.transpose(1, 0, 2), np.diag([0.7, 0.7, 1, 1])), path)
+    before = Compose(
+        [
+            LoadImaged("image", reader=ImageReader()),
+            EnsureChannelFirstd("image"),
+            Resized("image", (16, 16), mode="bilinear"),
+        ]
+    )
+    batch = next(iter(DataLoader(Dataset([{"image": str(path)}], before), batch_size=1)))
+    batch["pred"] = (batch["image"][:, :1] > 0.5).float()
+    after = Compose(
+        [
+            Invertd("pred", before, orig_keys="image", nearest_interp=True),
+            SaveImaged(
+                "pred", output_dir=tmp_path / "out", output_ext=suffix, output_postfix="", resample=False,
+                separate_folder=False, output_dtype=np.uint8, print_log=False,
+            ),
+        ]
+    )  # fmt: skip
+    result = after(decollate_batch(batch)[0])["pred"]
+    assert result.shape == (1, WIDTH, HEIGHT)
+    saved = MaskReader().get_data(str(tmp_path / "out" / f"a{suffix}"))[0]
+    np.testing.assert_array_equal(saved, result.numpy().astype(np.uint8))
