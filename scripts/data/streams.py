@@ -112,7 +112,8 @@ class TwoStreamLoader:
             self.loaders["unlabelled"] = self._loader(PickKeys(pool, UNLABELLED_KEYS), unlabelled_batch_size, stream=1)
 
     def _loader(self, dataset: Dataset, batch_size: int, stream: int) -> DataLoader:
-        sampler = StreamSampler(len(dataset), batch_size, self.epoch_length, self.seed, stream)  # type: ignore[arg-type]
+        length = len(dataset)  # type: ignore[arg-type]
+        sampler = StreamSampler(length, batch_size, self.epoch_length, self.seed, stream)
         return DataLoader(
             dataset,
             batch_sampler=sampler,

@@ -138,8 +138,8 @@ class Checkpoints:
         except Exception as error:  # modules raise RuntimeError, optimisers ValueError or KeyError...
             reason = str(error).strip().splitlines()[-1].strip()
             raise InputError(
-                f"{self.latest} does not fit this {name} ({reason}): resume with the network, classes and method it was "
-                "written with, or start anew in another output_dir"
+                f"{self.latest} does not fit this {name} ({reason}): resume with the network, classes and method it "
+                "was written with, or start anew in another output_dir"
             ) from error
 
 

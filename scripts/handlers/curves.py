@@ -60,7 +60,9 @@ def plot(axes: Axes, rows: Rows, names: Iterable[str], title: str) -> None:
     for name in names:
         epochs, values = points(rows, name)
         marker = "o" if len(epochs) < 15 else None
-        axes.plot(epochs, values, marker=marker, markersize=3, linewidth=1.6, label=name.split("/")[-1])
+        axes.plot(
+            epochs, values, marker=marker, markersize=3, linewidth=1.6, label=name.split("/")[-1].removeprefix("val_")
+        )
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.3)

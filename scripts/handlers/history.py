@@ -122,8 +122,8 @@ class History:
             self.beyond[name] = 0 if share is None or low <= share <= high else self.beyond.get(name, 0) + 1
             if self.beyond[name] == self.patience:
                 logger.warning(
-                    "%s has been outside %g to %g %% for %d epochs (now %.3f %%): the pseudo-labels may have collapsed; "
-                    "look at the weights and the confidence of the method",
+                    "%s has been outside %g to %g %% for %d epochs (now %.3f %%): the pseudo-labels may have "
+                    "collapsed; look at the weights and the confidence of the method",
                     *(name, 100 * low, 100 * high, self.patience, 100 * share),
                 )
 

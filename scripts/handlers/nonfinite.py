@@ -54,6 +54,6 @@ class StopOnNonFinite:
         if first:
             keys = dict(self.keys).get(first, [])
             raise InputError(
-                f"the loss became NaN or infinite at iteration {first}, whose batch held {', '.join(keys)}: check these "
-                "images, or lower learning_rate"
+                f"the loss became NaN or infinite at iteration {first}, whose batch held {', '.join(keys)}: check "
+                "these images, or lower learning_rate"
             )

@@ -1,0 +1,142 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Finds override keys that nothing would read: MONAI takes ``--lerning_rate 1`` without a word."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+from monai.bundle import ConfigComponent, ConfigParser, ConfigWorkflow
+from monai.bundle.utils import ID_SEP_KEY
+from monai.utils import ensure_tuple
+
+from scripts.errors import InputError
+
+#: keys that MONAI itself puts into a config or reads from it
+MONAI_KEYS = {"_meta_", "imports", "initialize", "run", "finalize"}
+#: and those of its experiment tracking (``--tracking mlflow``)
+MONAI_KEYS |= {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
+
+
+def running_workflow() -> ConfigWorkflow | None:
+    """The workflow that is running the caller, found on the call stack; None outside of ``ConfigWorkflow.run``."""
+    return next((local for frame in stack() if isinstance(local := frame.get("self"), ConfigWorkflow)), None)
+
+
+def stack() -> Iterator[Mapping[str, Any]]:
+    """Local variables of the calling functions, innermost first."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_locals
+        frame = frame.f_back
+
+
+def check(workflow: ConfigWorkflow) -> None:
+    """Refuse keys that the config files do not have and nothing reads.
+
+    Raises:
+        InputError: naming the key and the nearest known one.
+    """
+    parser = workflow.parser
+    files = config_files(workflow)
+    reference = ConfigParser()
+    if files:
+        reference.read_config(files)
+    else:  # started by a program that does not tell its files: every key of the bundle's own configs is known
+        for path in sorted(Path(workflow.config_root_path).rglob("*.json")):
+            reference.config |= ConfigParser.load_config_file(path)  # type: ignore[operator]
+    known = set(reference.config) | MONAI_KEYS | {workflow.init_id, workflow.run_id, workflow.final_id}
+    for key, value in parser.config.items():
+        if key not in known and not referenced(key, parser.config):
+            refuse(key, known - MONAI_KEYS)
+        if key != "_meta_":
+            check_nested(parser, key, value, reference.get(key))
+
+
+def config_files(workflow: ConfigWorkflow) -> list[str]:
+    """The config files that ``monai.bundle run`` was given, from its frame on the call stack; empty if unknown."""
+    for local in stack():
+        if local.get("workflow") is workflow and "config_file" in local:
+            files = local["config_file"]
+            if files is None and local.get("args_file"):
+                files = ConfigParser.load_config_file(local["args_file"]).get("config_file")
+            return [str(file) for file in ensure_tuple(files)] if files is not None else []
+    return []
+
+
+def check_nested(parser: ConfigParser, path: str, value: Any, reference: Any, inside: bool = False) -> None:
+    """Walk one section: components know their parameters, sections their keys in the files.
+
+    Args:
+        parser: of the running workflow.
+        path: id of the section.
+        value: what the section holds.
+        reference: what it holds in the config files.
+        inside: the section is an argument of a component, which alone knows what keys it may hold.
+    """
+    component = isinstance(value, dict) and "_target_" in value
+    if component:
+        known = parameters(parser, value)
+    else:
+        known = set(reference) if isinstance(reference, dict) and not inside else None
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in children:
+        name = f"{path}{ID_SEP_KEY}{key}"
+        if isinstance(key, str) and known is not None and key not in known and not key.startswith("_"):
+            if not referenced(name, parser.config):
+                refuse(name, {f"{path}{ID_SEP_KEY}{option}" for option in known})
+        try:
+            before = reference[key]
+        except (KeyError, IndexError, TypeError):
+            before = None
+        check_nested(parser, name, item, before, inside or component)
+
+
+def parameters(parser: ConfigParser, component: Mapping[str, Any]) -> set[str] | None:
+    """Names of the parameters that the component's target takes; None when that cannot be told."""
+    target = component["_target_"]
+    if isinstance(target, str):
+        target = locate(ConfigComponent(config=component, locator=parser.locator).resolve_module_name())
+    if not callable(target):
+        return None
+    names: set[str] = set()
+    constructors = [c.__init__ for c in inspect.getmro(target)] if inspect.isclass(target) else [target]
+    for constructor in constructors:
+        try:
+            found = inspect.signature(constructor).parameters.values()
+        except (TypeError, ValueError):  # written in C
+            return None
+        names |= {p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        if not any(p.kind is p.VAR_KEYWORD for p in found):
+            return names
+    return None if not inspect.isclass(target) else names
+
+
+def referenced(key: str, config: Any) -> bool:
+    """Whether any value of the config refers to ``key`` with ``@`` or ``%``."""
+    if isinstance(config, dict):
+        return any(referenced(key, value) for value in config.values())
+    if isinstance(config, list):
+        return any(referenced(key, value) for value in config)
+    if not isinstance(config, str):
+        return False
+    plain = config.replace("#", ID_SEP_KEY)
+    ends = [
+        plain[at + 1 + len(key) :] for at in range(len(plain)) if plain[at] in "@%" and plain.startswith(key, at + 1)
+    ]
+    return any(not end[:1].isidentifier() and not end[:1].isdigit() for end in ends)
+
+
+def refuse(key: str, known: set[str]) -> None:
+    """Raise for the unknown ``key``, with the nearest known one."""
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
+    shown, hint = key.replace(ID_SEP_KEY, "#"), ""
+    if near:
+        hint = f": did you mean {near[0].replace(ID_SEP_KEY, '#')}?"
+    raise InputError(f"unknown key {shown}{hint or ': it is in no config file and nothing would read it'}")
