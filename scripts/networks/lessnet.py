@@ -21,74 +21,87 @@ from scripts.errors import InputError
 from scripts.networks.base import SegmentationNetwork
 
 
-def conv_bn_act(
-    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """Convolution, batch norm, SiLU (the activation of MobileViT); 'same' padding, so stride 2 gives ceil(n/2)."""
+def conv_bn_act(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; 'same' padding, so stride 2 gives ceil(n/2) like the encoder's own strides."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.SiLU(inplace=True),
+        nn.ReLU(inplace=True),
     )
 
 
-def upsample_to(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resize of (B, C, x, y) to the spatial size of ``like``."""
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+class DetailBranch(nn.Module):
+    """A small plain CNN beside the MobileViT: two 3x3 convolutions at each of the strides 2, 4, 8 and 16.
+
+    Every level passes its map down by a strided convolution, so that each scale reaches the fusion together with its
+    shallower neighbour, pooled. The image enters by pixel unshuffle: the full resolution at a quarter of the cost.
+    (Trained from scratch on few images, plain convolutions generalise earlier than MobileViT's depth-wise ones and
+    its attention; a separate path for detail is the idea of BiSeNet, Yu et al., ECCV 2018.)
+
+    Args:
+        in_channels: channels of the image.
+        widths: channels at strides 2, 4, 8, 16.
+
+    Shapes:
+        (B, in_channels, X, Y) -> four maps (B, widths[i], ceil(X / 2^(i+1)), ceil(Y / 2^(i+1))).
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        inputs = (4 * in_channels, *widths[:-1])
+        self.levels = nn.ModuleList(
+            nn.Sequential(conv_bn_act(before, width, stride=1 if i == 0 else 2), conv_bn_act(width, width))
+            for i, (before, width) in enumerate(zip(inputs, widths))
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        padded = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
+        maps = [F.pixel_unshuffle(padded, 2)]
+        for level in self.levels:
+            maps.append(level(maps[-1]))
+        return maps[1:]
 
 
 class GatedFusion(nn.Module):
-    """One decoder level: fuses the deeper decoder output, the encoder map of this scale and its shallower neighbour.
+    """One decoder level: weighs the deeper decoder output, MobileViT's map of this scale and the detail map.
 
     Each source is brought to ``width`` channels at this scale; a softmax gate, predicted per pixel from all of them,
-    weighs the sources; ``depth`` 3x3 convolutions mix the sum. A plain skip connection is the special case in which
-    the gate ignores its input and the neighbour.
+    weighs the sources; 3x3 convolutions mix the sum. A plain skip connection is the special case in which the gate
+    ignores its input.
 
     Args:
-        deeper, lateral, shallower: channels of the three sources; ``shallower`` 0 where there is none.
+        deeper, lateral: channels of the two sources that are projected; the detail map has ``width`` channels already.
         width: channels of the level.
         depth: number of 3x3 convolutions after the gate.
-        gated: False gives equal weights (the ablation of the gate).
+        gated: False gives every source the same weight (the ablation of the gate).
     """
 
-    def __init__(
-        self, deeper: int, lateral: int, shallower: int, width: int, depth: int = 2, gated: bool = True
-    ) -> None:
+    def __init__(self, deeper: int, lateral: int, width: int, depth: int = 1, gated: bool = True) -> None:
         super().__init__()
-        self.deeper = conv_bn_act(deeper, width, 1)
-        self.lateral = conv_bn_act(lateral, width, 1)
-        # a strided depth-wise convolution before the 1x1: learned pooling, and ceil(n/2) like the encoder's own strides
-        self.shallower = (
-            nn.Sequential(
-                nn.Conv2d(shallower, shallower, 3, 2, 1, groups=shallower, bias=False), conv_bn_act(shallower, width, 1)
-            )
-            if shallower
-            else None
-        )
-        sources = 3 if shallower else 2
-        self.gate = nn.Conv2d(sources * width, sources, 1) if gated else None
+        self.deeper = nn.Sequential(nn.Conv2d(deeper, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.lateral = nn.Sequential(nn.Conv2d(lateral, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.gate = nn.Conv2d(3 * width, 3, 1) if gated else None
         self.mix = nn.Sequential(*[conv_bn_act(width, width) for _ in range(depth)])
 
-    def forward(self, deeper: Tensor, lateral: Tensor, shallower: Tensor | None) -> Tensor:
-        sources = [upsample_to(self.deeper(deeper), lateral), self.lateral(lateral)]
-        if self.shallower is not None and shallower is not None:
-            sources.append(self.shallower(shallower))
-        stacked = torch.stack(sources, dim=1)  # (B, S, width, x, y)
+    def forward(self, deeper: Tensor, lateral: Tensor, detail: Tensor) -> Tensor:
+        deeper = F.interpolate(self.deeper(deeper), size=detail.shape[-2:], mode="bilinear", align_corners=False)
+        lateral = self.lateral(lateral)
         if self.gate is None:
-            return self.mix(stacked.sum(dim=1))
-        weights = torch.softmax(self.gate(torch.cat(sources, dim=1)), dim=1) * len(sources)
-        return self.mix((stacked * weights.unsqueeze(2)).sum(dim=1))
+            return self.mix(deeper + lateral + detail)
+        # times three: at the start the gate is even and the sum has the scale of the plain one
+        weights = 3 * torch.softmax(self.gate(torch.cat([deeper, lateral, detail], dim=1)), dim=1)
+        return self.mix(deeper * weights[:, :1] + lateral * weights[:, 1:2] + detail * weights[:, 2:])
 
 
 class LESSNet(SegmentationNetwork):
-    """MobileViT encoder, gated multi-scale fusion decoder, one head.
+    """MobileViT encoder beside a thin detail branch, gated multi-scale fusion decoder, one head.
 
     Args:
         in_channels: channels of the image (1, 3 or more; timm adapts the stem, also of pretrained weights).
         out_channels: number of classes with background.
         backbone: any timm ``mobilevit*`` (or other ``features_only``) model with strides 2/4/8/16/32.
-        widths: channels of the decoder at strides 2, 4, 8, 16.
-        detail_channels: channels of the full-resolution branch that the head sees beside the stride-2 map; 0 = none.
+        widths: channels of detail branch and decoder at strides 2, 4, 8, 16.
+        depth: 3x3 convolutions of a decoder level.
         dropout: channel dropout before the head (MONAI Label's epistemic scoring passes this argument).
         pretrained: True loads timm's published weights (needs the network), a path loads them from that file.
         gated: False replaces the learned gates by a plain sum.
@@ -110,45 +123,37 @@ class LESSNet(SegmentationNetwork):
         out_channels: int = 2,
         backbone: str = "mobilevit_xxs",
         widths: tuple[int, int, int, int] = (24, 32, 48, 64),
-        detail_channels: int = 12,
+        depth: int = 1,
         dropout: float = 0.0,
         pretrained: bool | str = False,
         gated: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = build_encoder(backbone, in_channels, pretrained)
+        self.detail = DetailBranch(in_channels, widths)
         channels = self.encoder.feature_info.channels()
-        w2, w4, w8, w16 = widths
-        self.fuse16 = GatedFusion(channels[4], channels[3], channels[2], w16, depth=1, gated=gated)
-        self.fuse8 = GatedFusion(w16, channels[2], channels[1], w8, gated=gated)
-        self.fuse4 = GatedFusion(w8, channels[1], channels[0], w4, gated=gated)
-        self.fuse2 = GatedFusion(w4, channels[0], detail_channels, w2, gated=gated)
-        self.detail = conv_bn_act(in_channels, detail_channels) if detail_channels else None
-        self.refine = conv_bn_act(w2 + detail_channels, w2 // 2) if detail_channels else None
+        deeper = (*widths[1:], channels[4])
+        self.fusions = nn.ModuleList(
+            GatedFusion(deeper[i], channels[i], widths[i], depth, gated) for i in range(len(widths))
+        )
         self.dropout = nn.Dropout2d(dropout)
-        self.head = nn.Conv2d(w2 // 2 if detail_channels else w2, out_channels, 1)
-        self.feature_channels = w4
+        # four values a pixel of the stride-2 map, one for each of its pixels at full resolution
+        self.head = nn.Conv2d(widths[0], 4 * out_channels, 1)
+        self.feature_channels = widths[1]
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        maps = self.encoder(x)
-        return maps if self.detail is None else [self.detail(x), *maps]
+        return [*self.detail(x), *self.encoder(x)]
 
     def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        detail, maps = (maps[0], maps[1:]) if self.detail is not None else (None, maps)
-        e2, e4, e8, e16, e32 = maps
-        d16 = self.fuse16(e32, e16, e8)
-        d8 = self.fuse8(d16, e8, e4)
-        d4 = self.fuse4(d8, e4, e2)
-        d2 = self.fuse2(d4, e2, detail)
-        if self.refine is None:
-            return d2, d4
-        return self.refine(torch.cat([upsample_to(d2, detail), detail], dim=1)), d4
+        details, laterals, x = maps[:4], maps[4:8], maps[8]
+        features = x
+        for stage in (3, 2, 1, 0):
+            x = self.fusions[stage](x, laterals[stage], details[stage])
+            features = x if stage == 1 else features
+        return x, features
 
     def classify(self, fused: Tensor, size: tuple[int, int]) -> Tensor:
-        logits = self.head(self.dropout(fused))
-        if self.refine is not None:
-            return logits
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return F.pixel_shuffle(self.head(self.dropout(fused)), 2)[..., : size[0], : size[1]]
 
 
 def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn.Module:
