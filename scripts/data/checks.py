@@ -42,9 +42,7 @@ def check_datalist(datalist: Mapping[str, Sequence[Item]], num_classes: int = 2,
     datalist = {name: [_named(item) for item in datalist.get(name) or []] for name in LISTS}
     _check_lists(datalist)
     problems, pixels = _open_all(datalist, num_classes, channels)
-    if problems:
-        more = f"; and {len(problems) - LISTED} more." if len(problems) > LISTED else ""
-        raise InputError("; ".join(problem.rstrip(".") for problem in problems[:LISTED]) + (more or "."))
+    _refuse(problems)
     for index in range(1, num_classes):
         if not pixels[index]:
             logger.warning("No labelled training mask holds class %d: it cannot be learnt from these labels.", index)
@@ -53,6 +51,22 @@ def check_datalist(datalist: Mapping[str, Sequence[Item]], num_classes: int = 2,
 def _named(item: Item) -> Item:
     """The item with a key and a group, which lists made by others need not have."""
     return {"key": item["image"], "group": item["image"], **item}
+
+
+def check_images(items: Sequence[Item], num_classes: int | None = None, channels: int = 3) -> None:
+    """Opens the images of one list, and with ``num_classes`` their masks, before they are evaluated or predicted.
+
+    Raises:
+        InputError: one message with up to five problems, as :func:`check_datalist`.
+    """
+    name = "unlabeled" if num_classes is None else "test"
+    _refuse(_open_all({name: items}, num_classes or 2, channels)[0])
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        more = f"; and {len(problems) - LISTED} more." if len(problems) > LISTED else "."
+        raise InputError("; ".join(problem.rstrip(".") for problem in problems[:LISTED]) + more)
 
 
 def _check_lists(datalist: Mapping[str, Sequence[Item]]) -> None:
@@ -78,7 +92,7 @@ def _check_lists(datalist: Mapping[str, Sequence[Item]]) -> None:
 
 def _entries(datalist: Mapping[str, Sequence[Item]]) -> Iterator[tuple[str, Item]]:
     for name in LISTS:
-        for item in datalist[name]:
+        for item in datalist.get(name) or []:
             yield name, item
 
 
