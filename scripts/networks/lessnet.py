@@ -9,6 +9,7 @@ choices; no official code was found. The encoder is timm's (Mehta and Rastegari,
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import timm
@@ -158,21 +159,29 @@ class LESSNet(SegmentationNetwork):
 
 def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn.Module:
     """timm feature extractor with five maps, with random, published or local weights; see :class:`LESSNet`."""
-    overlay = {}
-    if isinstance(pretrained, (str, Path)) and str(pretrained):
-        if not Path(pretrained).is_file():
-            raise InputError(f"pretrained: {pretrained} is not a file; give the path of timm weights for {backbone}")
-        overlay = {"pretrained_cfg_overlay": {"file": str(pretrained)}}
+    if not timm.is_model(backbone):
+        raise InputError(f"backbone: timm has no model {backbone!r}; use one like mobilevit_xxs")
+    overlay = {"pretrained_cfg_overlay": {"file": str(pretrained)}} if isinstance(pretrained, (str, Path)) else {}
+    if overlay and not Path(pretrained).is_file():
+        raise InputError(f"pretrained: {pretrained} is not a file; give the path of timm weights for {backbone}")
     try:
         encoder = timm.create_model(
             backbone, pretrained=bool(pretrained), features_only=True, in_chans=in_channels, **overlay
         )
-    except (RuntimeError, KeyError) as error:
-        if not overlay and not timm.is_model(backbone):
-            raise InputError(f"backbone: timm has no model {backbone!r}; use one like mobilevit_xxs") from error
-        if overlay:
-            raise InputError(f"pretrained: {pretrained} does not hold timm weights of {backbone} ({error})") from error
-        raise
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        if not overlay:
+            raise
+        raise InputError(f"pretrained: {pretrained} does not hold timm weights of {backbone}") from error
     if list(encoder.feature_info.reduction()) != [2, 4, 8, 16, 32]:
         raise InputError(f"backbone: {backbone} has strides {encoder.feature_info.reduction()}; 2, 4, 8, 16, 32 needed")
+    if overlay:
+        check_pretrained(encoder, backbone, str(pretrained))
     return encoder
+
+
+def check_pretrained(encoder: nn.Module, backbone: str, path: str) -> None:
+    """timm loads a feature extractor non-strictly: a file of another network would load nothing, silently."""
+    available = {key.replace("stages.", "stages_") for key in timm.models.load_state_dict(path)}
+    missing = sorted(set(encoder.state_dict()) - available)
+    if missing:
+        raise InputError(f"pretrained: {path} does not hold timm weights of {backbone} (no {missing[0]} in it)")
