@@ -6,18 +6,25 @@ from scripts.handlers.checkpoint import Checkpoints
 from scripts.handlers.history import History
 from scripts.handlers.images import ValidationImages
 from scripts.handlers.nonfinite import StopOnNonFinite
+from scripts.handlers.predictions import ImageProgress, Overlays
 from scripts.handlers.progress import Progress
+from scripts.handlers.results import EvaluationResults
 from scripts.handlers.scores import SegmentationScores
 from scripts.handlers.stopping import EarlyStopping
 from scripts.handlers.teacher import TeacherUpdate
+from scripts.handlers.weights import StrictCheckpointLoader
 
 __all__ = [
     "Checkpoints",
     "EarlyStopping",
+    "EvaluationResults",
     "History",
+    "ImageProgress",
+    "Overlays",
     "Progress",
     "SegmentationScores",
     "StopOnNonFinite",
+    "StrictCheckpointLoader",
     "TeacherUpdate",
     "ValidationImages",
 ]

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,8 @@ from scripts.errors import InputError
 from scripts.files import as_bool, atomic_write
 from scripts.handlers.history import rows_to_csv
 from scripts.report import write_report
+from scripts.run import describe_device, versions
 
-PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy")
 SCORED_AT = (
     "Scores are taken at the network's input size, as validation during training takes them: images are resized to "
     "it (bilinear), reference masks too (nearest)."
@@ -120,8 +118,8 @@ class EvaluationResults:
             "scored_at": {"size": self.size, "how": SCORED_AT},
             "definitions": metrics.DEFINITIONS,
             "seconds": round(seconds, 2),
-            "device": device_name(device),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "device": describe_device(device),
+            "versions": versions(),
         }
 
     def draw(self, confusion: Tensor, dataset: Any, names: Sequence[str]) -> None:
@@ -212,10 +210,3 @@ def image_rows(keys: Sequence[str], names: Sequence[str], confusion: Tensor, dis
         texts = {column: "" if value.isnan() else f"{value:.6f}" for column, value in means.items()}
         rows.append({"key": key, "image": name} | texts | pixels)
     return rows
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,0 +1,102 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a user sees while images are evaluated or predicted: a progress bar, and overlays on request."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.utils import ImageMetaKey
+from tqdm import tqdm
+
+from scripts import pictures
+from scripts.data import ImageReader
+from scripts.data.files import stem
+from scripts.files import as_bool
+
+logger = logging.getLogger("less_net")
+
+
+class ImageProgress:
+    """A bar over the images, with rate and time left, and a line at the end that says where the results are.
+
+    Args:
+        done: what was done and where it lies, for the last line: "masks are in <folder>".
+        verb: what happens to the images, for the bar.
+        bar: show the bar; default: when the error stream is a terminal.
+    """
+
+    def __init__(self, done: str = "", verb: str = "predicting", bar: bool | None = None) -> None:
+        self.done, self.verb = done, verb
+        self.show_bar = sys.stderr.isatty() if bar is None else bar
+
+    def attach(self, engine: Engine) -> None:
+        """Opens the bar at the start, moves it with every batch, closes it whatever happens."""
+        engine.add_event_handler(Events.STARTED, self.open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.advance)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
+
+    def open(self, engine: Engine) -> None:
+        """Starts bar and clock."""
+        self.began, self.total = time.perf_counter(), len(engine.data_loader.dataset)
+        self.bar = tqdm(desc=self.verb, total=self.total, unit="image", disable=not self.show_bar, dynamic_ncols=True)
+
+    def advance(self, engine: Engine) -> None:
+        """One batch more; the last one may be smaller."""
+        self.bar.update(min(engine.data_loader.batch_size, self.total - self.bar.n))
+
+    def close(self, engine: Engine) -> None:
+        """Ends the bar and says what was done."""
+        self.bar.close()
+        seconds = time.perf_counter() - self.began
+        rate = self.total / max(seconds, 1e-9)
+        logger.info("%s: %d images in %.1f s (%.1f a second); %s", self.verb, self.total, seconds, rate, self.done)
+
+    def fail(self, engine: Engine, error: BaseException) -> None:
+        """Ends the bar before the error is printed; the error goes on."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+        raise error
+
+
+class Overlays:
+    """Draws every predicted mask on its image, read again at its own size, into ``<output_dir>/overlays``.
+
+    Args:
+        output_dir: folder of the masks.
+        num_classes: number of classes, background included.
+        channels: channels the images are read with.
+        class_names: names for the legend; None: background and lesion, or numbers.
+        enabled: False does nothing, so that a config can switch it by value.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        num_classes: int = 2,
+        channels: int = 3,
+        class_names: Sequence[str] | None = None,
+        enabled: bool | str = True,
+    ) -> None:
+        self.folder, self.enabled = Path(output_dir) / "overlays", as_bool(enabled, "overlays")
+        self.reader = ImageReader(channels)
+        self.class_names = list(class_names or pictures.default_class_names(num_classes))
+
+    def attach(self, engine: Engine) -> None:
+        """Draws after every iteration."""
+        if self.enabled:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for output in engine.state.output:
+            path = str(output["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            image, predicted = self.reader.get_data(path)[0], np.asarray(output["pred"].cpu())
+            overlay = pictures.prediction_overlay(image, predicted, Path(path).name, self.class_names)
+            pictures.save(overlay, self.folder / f"{stem(path)}.png")

@@ -1,0 +1,75 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The lists that evaluation and inference work on: every file is opened, and every conflict named, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scripts.data.checks import check_images
+from scripts.data.files import Item, images_by_stem, is_nifti
+from scripts.errors import InputError
+from scripts.files import as_bool
+
+PARTS = ("training", "validation", "test")
+
+
+def items_to_score(
+    datalist: Mapping[str, Sequence[Item]], part: str = "test", num_classes: int = 2, channels: int = 3
+) -> list[Item]:
+    """The images with masks of one part of a datalist, for an evaluation.
+
+    Raises:
+        InputError: no such part, it is empty, or a file of it is unreadable or does not fit its mask.
+    """
+    if part not in PARTS:
+        raise InputError(f"part is '{part}': give one of {', '.join(PARTS)}")
+    items = list(datalist.get(part) or [])
+    if not items:
+        raise InputError(
+            f"the data set has no {part} images to evaluate: name some in its split, or pass another --part"
+        )
+    check_images(items, num_classes, channels)
+    return items
+
+
+def images_to_predict(
+    dataset_dir: str, output_dir: str, channels: int = 3, overwrite: bool | str = False
+) -> list[dict[str, str]]:
+    """The images directly inside a folder, for inference; masks will go to ``output_dir`` under the same stems.
+
+    Args:
+        dataset_dir: folder of the images; subfolders are not read.
+        output_dir: folder for the masks, outside of ``dataset_dir``.
+        channels: channels the network takes.
+        overwrite: replace masks that are already there.
+
+    Returns:
+        one ``{"image": path}`` per image, sorted by name.
+
+    Raises:
+        InputError: no folder, no image, two images of one stem, an unreadable image, an output folder that is the
+            input folder or inside it, or a mask that would be replaced.
+    """
+    if not dataset_dir:
+        raise InputError("dataset_dir is empty: pass --dataset_dir with the folder of the images to predict")
+    source, target = Path(dataset_dir), Path(output_dir)
+    if target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"output_dir {target} lies in the input folder {source}: pass an --output_dir outside of it")
+    found = images_by_stem(source)
+    if not found:
+        raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
+    held = [mask for stem, path in found.items() if (mask := target / mask_name(stem, path)).exists()]
+    if held and not as_bool(overwrite, "overwrite"):
+        raise InputError(
+            f"{held[0]} and {len(held) - 1} more would be replaced: pass --overwrite true or another --output_dir"
+        )
+    items = [{"image": str(path.absolute())} for path in found.values()]
+    check_images(items, channels=channels)
+    return items
+
+
+def mask_name(stem: str, image: str | Path) -> str:
+    """File name of the mask of an image: NIfTI stays NIfTI (compressed), everything else becomes PNG."""
+    return f"{stem}.nii.gz" if is_nifti(image) else f"{stem}.png"
