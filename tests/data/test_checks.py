@@ -1,0 +1,116 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The check before training: every problem named, masks of unlabelled images never opened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.data import check_datalist, load_datalist
+from scripts.data.checks import check_images
+from scripts.errors import InputError
+
+KEYS = [f"k{index:02d}" for index in range(12)]
+
+
+@pytest.fixture
+def datalist(folder_set):
+    return load_datalist(folder_set(KEYS, bare=["u0"]), label_ratio=4)
+
+
+def spoil(path):
+    with open(path, "wb") as stream:
+        stream.write(b"garbage")
+
+
+def test_a_good_set_passes_silently(datalist, capsys):
+    check_datalist(datalist)
+    assert capsys.readouterr().err == ""
+
+
+def test_masks_of_unlabelled_images_are_never_opened(datalist):
+    for item in datalist["unlabeled"]:
+        spoil(item["image"].replace("images", "masks"))
+    check_datalist(datalist)
+
+
+@pytest.mark.parametrize("name", ["training", "unlabeled", "validation", "test"])
+def test_an_unreadable_image_of_any_list_is_named(datalist, name):
+    spoil(datalist[name][-1]["image"])
+    with pytest.raises(InputError, match=f"{datalist[name][-1]['key']}.png cannot be read"):
+        check_datalist(datalist)
+
+
+@pytest.mark.parametrize("name", ["training", "validation", "test"])
+def test_an_unreadable_mask_that_is_used_is_named(datalist, name):
+    spoil(datalist[name][0]["label"])
+    with pytest.raises(InputError, match=r"masks/.*cannot be read"):
+        check_datalist(datalist)
+
+
+def test_sizes_and_values_are_compared(datalist):
+    first, second = datalist["training"][:2]
+    Image.new("L", (8, 12)).save(first["label"])
+    Image.fromarray(np.full((8, 12), 7, np.uint8)).save(second["label"])
+    with pytest.raises(InputError) as caught:
+        check_datalist(datalist)
+    assert "12 x 8 pixels, but its mask" in str(caught.value) and "8 x 12: replace" in str(caught.value)
+    assert "holds the value 7, but the classes are 0 to 1" in str(caught.value)
+
+
+def test_five_problems_are_listed_and_the_others_counted(datalist):
+    items = [item for items in datalist.values() for item in items]
+    for item in items[:8]:
+        spoil(item["image"])
+    with pytest.raises(InputError) as caught:
+        check_datalist(datalist)
+    message = str(caught.value)
+    assert message.count("cannot be read") == 5 and message.endswith("; and 3 more.") and "\n" not in message
+    assert message.index(items[0]["image"]) < message.index(items[1]["image"])
+
+
+def test_channels_are_checked(datalist):
+    with pytest.raises(InputError, match="has 3 channels .* in_channels is 4"):
+        check_datalist(datalist, channels=4)
+
+
+def test_lists_are_checked(datalist):
+    with pytest.raises(InputError, match="1 labelled training images"):
+        check_datalist(datalist | {"training": datalist["training"][:1]})
+    with pytest.raises(InputError, match="no validation images"):
+        check_datalist(datalist | {"validation": []})
+    with pytest.raises(InputError, match="is listed twice"):
+        check_datalist(datalist | {"test": datalist["training"][:1]})
+    moved = [item | {"group": datalist["training"][0]["group"]} for item in datalist["test"]]
+    with pytest.raises(InputError, match="is in both training and test"):
+        check_datalist(datalist | {"test": moved})
+    bare = [{name: text for name, text in item.items() if name != "label"} for item in datalist["test"]]
+    with pytest.raises(InputError, match="has no mask"):
+        check_datalist(datalist | {"test": bare})
+
+
+def test_lists_of_others_need_no_keys_and_no_test_list(datalist):
+    plain = {
+        name: [{part: item[part] for part in ("image", "label")} for item in datalist[name]]
+        for name in ("training", "validation")
+    }
+    check_datalist(plain)
+
+
+def test_a_class_without_labels_is_warned_of(datalist, caplog):
+    with caplog.at_level("WARNING", logger="less_net"):
+        check_datalist(datalist)
+        assert not caplog.text
+        for item in datalist["training"]:
+            Image.new("L", (12, 8)).save(item["label"])
+        check_datalist(datalist)
+    assert "No labelled training mask holds class 1" in caplog.text
+
+
+def test_one_list_is_checked_with_or_without_masks(datalist):
+    spoil(datalist["test"][0]["label"])
+    check_images(datalist["test"])
+    with pytest.raises(InputError, match="cannot be read"):
+        check_images(datalist["test"], num_classes=2)

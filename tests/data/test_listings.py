@@ -1,0 +1,175 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""pairs.csv, splits.json and MONAI datalist JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scripts.data import check_datalist, load_datalist
+from scripts.errors import InputError
+
+GROUPS = {f"k{index}": f"g{index // 2}" for index in range(10)}
+SPLIT = {"train": ["k5", "k4", "k1", "k0"], "val": ["k2", "k3"], "test": ["k6", "k7"]}
+
+
+def keys_of(datalist, name):
+    return [item["key"] for item in datalist[name]]
+
+
+def write_datalist(root, name="datalist.json", **lists):
+    (root / name).write_text(json.dumps(lists))
+    return root / name
+
+
+def pair(key):
+    return {"image": f"images/{key}.png", "label": f"masks/{key}.png"}
+
+
+def test_splits_json_pins_split_and_order(pairs_set):
+    datalist = load_datalist(pairs_set(GROUPS, SPLIT))
+    assert keys_of(datalist, "training") == SPLIT["train"]
+    assert keys_of(datalist, "validation") == SPLIT["val"] and keys_of(datalist, "test") == SPLIT["test"]
+    assert datalist["training"][0]["group"] == "g2"
+    check_datalist(datalist)
+
+
+def test_a_row_without_mask_is_unlabelled_and_scribbles_are_kept(pairs_set):
+    root = pairs_set(GROUPS, SPLIT, bare=["k4"])
+    rows = (root / "pairs.csv").read_text().splitlines()
+    (root / "pairs.csv").write_text("\n".join([rows[0] + ",scribble", *(row + ",masks/k5.png" for row in rows[1:])]))
+    datalist = load_datalist(root)
+    assert keys_of(datalist, "unlabeled") == ["k4"] and set(datalist["unlabeled"][0]) == {"key", "image", "group"}
+    assert datalist["training"][0]["scribble"].endswith("k5.png")
+
+
+def test_excel_csv_without_keys_is_read(pairs_set):
+    root = pairs_set(GROUPS)
+    lines = [line.split(",", 1)[1] for line in (root / "pairs.csv").read_text().splitlines()]
+    (root / "pairs.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert sorted(key for name in load_datalist(root) for key in keys_of(load_datalist(root), name)) == sorted(GROUPS)
+
+
+def test_without_splits_json_the_groups_stay_together(pairs_set):
+    datalist = load_datalist(pairs_set(GROUPS))
+    sides = [{item["group"] for item in datalist[name]} for name in ("training", "validation", "test")]
+    assert all(sides) and sum(map(len, sides)) == 5
+
+
+@pytest.mark.parametrize(("names", "pinned"), [(("train", "validation", "test"), True), (("a", "b", "c"), False)])
+def test_a_split_column_counts_if_it_holds_splits(pairs_set, names, pinned):
+    root = pairs_set(GROUPS)
+    side = {"g0": names[1], "g1": names[2]}
+    rows = (root / "pairs.csv").read_text().splitlines()
+    rows = [rows[0] + ",split", *(f"{row},{side.get(row.rsplit(',', 1)[1], names[0])}" for row in rows[1:])]
+    (root / "pairs.csv").write_text("\n".join(rows))
+    datalist = load_datalist(root)
+    assert (keys_of(datalist, "validation") == ["k0", "k1"] and keys_of(datalist, "test") == ["k2", "k3"]) == pinned
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": ["k0", "k1", "nowhere"]}, "names the key 'nowhere'"),
+        ({"train": ["k0", "k1"], "test": ["k1"]}, "'k1' 2 times"),
+        ({"train": ["k0", "k2"], "val": ["k4"], "test": ["k1"]}, "group 'g0' is in both train and test .*one side in"),
+        ({"fold": ["k0"]}, "must hold the lists train, val and test; it holds: fold"),
+        ({"train": "k0"}, "must hold the lists"),
+    ],
+)
+def test_bad_splits(pairs_set, split, message):
+    with pytest.raises(InputError, match=message):
+        load_datalist(pairs_set(GROUPS, split))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("key,picture,mask\na,b,c\n", "no column 'image'"),
+        ("", "no column 'image'"),
+        ("key,image,mask\na,images/a.png,masks/a.png\na,images/b.png,masks/b.png\n", "lists the key 'a' twice"),
+        ("key,image,mask\na,../secret.png,masks/a.png\n", "lies outside"),
+        ("key,image,mask\na,/etc/a.png,masks/a.png\n", "lies outside"),
+        ("key,image,mask\na,,masks/a.png\n", "row without an image"),
+        ("key,image,mask\na,images/a.png,\n", "no mask at all"),
+    ],
+)
+def test_bad_tables(tmp_path, content, message):
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_datalist(tmp_path)
+
+
+def test_tables_in_another_encoding_are_refused(tmp_path):
+    (tmp_path / "pairs.csv").write_bytes("key,image,mask\nä,b,c\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not a CSV file in UTF-8"):
+        load_datalist(tmp_path)
+
+
+def test_a_monai_datalist_is_taken_over(folder_set):
+    root = folder_set([f"k{index}" for index in range(6)], bare=["u0", "u1"])
+    path = write_datalist(
+        root,
+        name="lists.json",
+        training=[pair("k0"), pair("k1") | {"group": "p"}, {"image": "images/k2.png"}],
+        unlabeled=["images/u0.png", {"image": str(root / "images/u1.png")}],
+        validation=[pair("k3")],
+        test=[pair("k4")],
+    )
+    datalist = load_datalist(path)
+    assert sorted(keys_of(datalist, "training")) == ["k0", "k1"]
+    assert sorted(keys_of(datalist, "unlabeled")) == ["k2", "u0", "u1"]
+    assert {item["key"]: item["group"] for item in datalist["training"]} == {"k0": "k0", "k1": "p"}
+    assert keys_of(datalist, "validation") == ["k3"] and keys_of(datalist, "test") == ["k4"]
+    check_datalist(datalist)
+
+
+@pytest.mark.parametrize("name", ["datalist.json", "dataset.json"])
+def test_missing_lists_are_carved_out_by_group(folder_set, name):
+    keys = [f"k{index}" for index in range(20)]
+    root = folder_set(keys)
+    write_datalist(root, name, training=[pair(key) | {"group": f"g{int(key[1:]) // 2}"} for key in keys])
+    datalist = load_datalist(root)
+    assert [len(datalist[side]) for side in ("training", "validation", "test")] == [14, 2, 4]
+
+
+def test_the_masks_of_unlabelled_items_are_dropped(folder_set):
+    root = folder_set([f"k{index}" for index in range(6)])
+    write_datalist(root, training=[pair(f"k{index}") for index in range(5)], unlabeled=[pair("k5")])
+    assert [set(item) for item in load_datalist(root)["unlabeled"]] == [{"key", "image", "group"}]
+
+
+def test_repeated_stems_are_told_apart_by_their_folder(folder_set, tmp_path):
+    for patient in "abcd":
+        folder_set(["image"], name=f"set/{patient}")
+    items = [{"image": f"{p}/images/image.png", "label": f"{p}/masks/image.png"} for p in "abcd"]
+    datalist = load_datalist(write_datalist(tmp_path / "set", training=items))
+    assert {key for name in datalist for key in keys_of(datalist, name)} == {f"{p}_images_image" for p in "abcd"}
+
+
+def test_absolute_paths_may_lead_anywhere_and_relative_ones_may_not(folder_set, tmp_path):
+    root = folder_set(["a", "b", "c", "d"])
+    (tmp_path / "lists").mkdir()
+    absolute = [{part: str(root / name) for part, name in pair(key).items()} for key in "abcd"]
+    check_datalist(load_datalist(write_datalist(tmp_path / "lists", training=absolute)))
+    with pytest.raises(InputError, match="lies outside"):
+        load_datalist(write_datalist(tmp_path / "lists", training=[{"image": "../set/images/a.png"}]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1", "not valid JSON"),
+        ("[1]", "must hold a JSON object"),
+        ('{"train": []}', "no list 'training'"),
+        ('{"training": [{"label": "a.png"}]}', "item in 'training' without an image"),
+        ('{"training": [{"image": "a.png"}, {"image": "a.png"}]}', "a.png twice"),
+        ('{"training": []}', "holds no image"),
+    ],
+)
+def test_bad_datalists(tmp_path, content, message):
+    (tmp_path / "datalist.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_datalist(tmp_path)
