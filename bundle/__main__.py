@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import report
+from bundle import demo, report
 from scripts.errors import InputError
 
-COMMANDS = {"report": report}
+COMMANDS = {"demo": demo, "report": report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,81 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m bundle demo``: train, evaluate and predict by the bundle's own commands, and say where all of it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scripts.data import load_datalist
+from scripts.errors import InputError
+
+HELP = "train on few labels, evaluate the test images, predict a folder (what `make demo` runs)"
+ROOT = Path(__file__).resolve().parents[1]
+#: small enough for two cores in a few minutes; the defaults of configs/train.json are for a real run
+QUICK = {"image_size": 128, "max_epochs": 8, "epoch_length": 100, "val_interval": 2}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="", help="dataset folder; without it the embedded synthetic set")
+    parser.add_argument("--output", default="", help="new folder for the results (default: output/demo-<time>)")
+    parser.add_argument("--label-ratio", default="", help="share or number of labelled images to use")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the three bundle commands as a user would type them and prints the places of the results."""
+    started = time.monotonic()
+    output = Path(arguments.output or ROOT / "output" / time.strftime("demo-%Y%m%d-%H%M%S")).resolve()
+    dataset = str(Path(arguments.data).resolve()) if arguments.data else ""
+    # with one's own images every mask there is counts; the synthetic set has a mask for each, so most are set aside
+    ratio = arguments.label_ratio or ("1.0" if dataset else "0.1")
+    common = {"image_size": QUICK["image_size"], "dataset_dir": dataset, "label_ratio": ratio}
+    train = "configs/train.json"
+    bundle("training", train, {**QUICK, **common, "output_dir": output})
+    weights = output / "model.pt"
+    bundle("evaluating", [train, "configs/evaluate.json"], {**common, "output_dir": output, "ckpt_path": weights})
+    images = image_folder(dataset, output)
+    predictions = output / "predictions"
+    settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions, "overlays": "true"}
+    bundle("inferring", "configs/inference.json", {**settings, "ckpt_path": weights})
+    summarise(output, predictions, time.monotonic() - started)
+
+
+def bundle(run_id: str, config: str | list[str], overrides: dict) -> None:
+    """One ``python -m monai.bundle run``, printed before it starts; a failure ends the demo with its exit code."""
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(config)]
+    for key, value in overrides.items():
+        command += [f"--{key}", str(value)]
+    print(f"\n$ {shlex.join(['python', *command[1:]])}\n", flush=True)
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode
+    if code:
+        raise InputError(f"the command above stopped with exit code {code}; mend what it says and start again")
+
+
+def image_folder(dataset: str, output: Path) -> str:
+    """The folder that holds the test images, which is the one to predict."""
+    datalist = load_datalist(dataset, synthetic_dir=str(output / "synthetic"))
+    return str(Path(datalist["test"][0]["image"]).parent)
+
+
+def summarise(output: Path, predictions: Path, seconds: float) -> None:
+    """Prints the scores and where the weights, metrics, pictures and report are."""
+    results = output / "evaluation"
+    scores = json.loads((results / "metrics.json").read_text())["metrics"]
+    dice, miou = 100 * scores["mean_dice"], 100 * scores["miou"]
+    print(f"\nDone in {seconds / 60:.1f} minutes. Test images: Dice {dice:.1f} %, mIoU {miou:.1f} %. You find")
+    for name, place in {
+        "the weights": output / "model.pt",
+        "the learning curves": output / "curves.png",
+        "the metrics": results / "metrics.json",
+        "the pictures": results / "overlays",
+        "the report": results / "report.html",
+        "the predicted masks": predictions,
+    }.items():
+        print(f"  {name:<20} {place}")
