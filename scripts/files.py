@@ -33,7 +33,8 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_file():
+            temporary.unlink()
         raise InputError(
             f"cannot write {path} ({error.strerror}), what was there before is unharmed: free space or make the folder "
             "writable, then continue with --resume true"

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.engines import SupervisedTrainer, Trainer
 from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scripts.files import as_bool
@@ -38,8 +39,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         max_norm: the gradient's norm is clipped to it; None or 0: no clipping.
         amp: mixed precision: float16 with loss scaling on CUDA, bfloat16 elsewhere.
         channels_last: keep images and weights in channels-last memory order, faster on recent GPUs.
-        kwargs: further arguments of :class:`monai.engines.SupervisedTrainer` (``epoch_length``, ``inferer``,
-            ``train_handlers``, ``amp_kwargs``, ``compile``, ``compile_kwargs``...).
+        epoch_length: iterations an epoch; default: the loader's length.
+        inferer: kept for applications that ask for it; rules call the network themselves.
+        train_handlers: Ignite handlers with an ``attach``.
+        amp_kwargs: further arguments of ``torch.autocast``, such as ``dtype``.
+        compile: ``torch.compile`` the network.
+        compile_kwargs: arguments of ``torch.compile``.
 
     Example:
         >>> trainer = SemiSupervisedTrainer(
@@ -61,7 +66,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         max_norm: float | None = None,
         amp: bool = False,
         channels_last: bool = False,
-        **kwargs: Any,
+        epoch_length: int | None = None,
+        inferer: Inferer | None = None,
+        train_handlers: Sequence | None = None,
+        amp_kwargs: dict[str, Any] | None = None,
+        compile: bool = False,
+        compile_kwargs: dict[str, Any] | None = None,
     ) -> None:
         # handlers look for these when they attach, inside super().__init__
         self.stateful: dict[str, Any] = {}
@@ -76,14 +86,19 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             amp=as_bool(amp, "amp"),
             decollate=False,
             optim_set_to_none=True,
-            **kwargs,
+            epoch_length=epoch_length,
+            inferer=inferer,
+            train_handlers=train_handlers,
+            amp_kwargs=amp_kwargs,
+            compile=as_bool(compile, "compile"),
+            compile_kwargs=compile_kwargs,
         )
         self.weak_view, self.max_norm = weak_view, max_norm
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = torch.channels_last if as_bool(channels_last, "channels_last") else torch.contiguous_format
         for module in (network, loss_function):
             module.to(memory_format=self.memory_format)
         cuda = self.state.device.type == "cuda"
-        self.non_blocking = self.non_blocking or cuda
+        self.non_blocking = cuda
         self.amp_kwargs = {"dtype": torch.float16 if cuda else torch.bfloat16} | self.amp_kwargs
 
     @property

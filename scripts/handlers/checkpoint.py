@@ -61,11 +61,16 @@ class Checkpoints:
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Register with the trainer."""
-        if self.resume:
-            engine.add_event_handler(Events.STARTED(once=1), self.load)
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save_best)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save_latest)
         engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: SemiSupervisedTrainer) -> None:
+        """Load the checkpoint that is to be resumed; a second ``run`` of the same trainer goes on from memory."""
+        if self.resume:
+            self.load(engine)
+            self.resume = False
 
     def save_best(self, engine: SemiSupervisedTrainer) -> None:
         """Keep the deployed network's weights when this epoch's validation was the best so far."""
@@ -85,6 +90,7 @@ class Checkpoints:
             self.save_latest(engine)
         if self.validator is None or self.validator.state.best_metric_epoch < 0:
             atomic_save(self.best, engine.rule.deployed.state_dict())
+        logger.info("done: weights %s; curves and history in %s", self.best.resolve(), self.latest.resolve().parent)
 
     def parts(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
         """Everything with a ``state_dict`` of its own, by name."""

@@ -42,7 +42,7 @@ class History:
         output_dir: folder of ``history.csv`` and ``curves.png``.
         validator: its metrics join the rows of the epochs it ran in.
         summary_writer: a TensorBoard ``SummaryWriter``.
-        plot_every: epochs between two drawings of the curves; they are always drawn at the end.
+        plot_every: epochs between two drawings of the curves, which are also drawn at the end; 0: never.
         shares: statistic -> (lowest, highest) share, beyond which a warning is given.
         patience: epochs that a share has to be beyond before the warning.
     """
@@ -69,8 +69,9 @@ class History:
         engine.add_event_handler(Events.EPOCH_STARTED, self.begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.plot_every), self.draw)
-        engine.add_event_handler(Events.COMPLETED, self.draw)
+        if self.plot_every > 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.plot_every), self.draw)
+            engine.add_event_handler(Events.COMPLETED, self.draw)
 
     def begin(self, engine: SemiSupervisedTrainer) -> None:
         """A new epoch."""

@@ -5,39 +5,12 @@
 import pytest
 import torch
 from ignite.engine import Events
-from torch import nn
 
 from scripts.data.streams import TwoStreamLoader
 from scripts.engines import SemiSupervisedTrainer
 from scripts.methods import MeanTeacher, Supervised
 from scripts.transforms import WeakView
-
-
-class TinyNetwork(nn.Conv2d):
-    """One convolution with the interface of a segmentation network."""
-
-    def __init__(self) -> None:
-        super().__init__(3, 2, 3, padding=1)
-
-
-def items(count: int) -> list[dict]:
-    """Random images with a bright square as lesion."""
-    generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(3, 12, 10, generator=generator) * 0.5 for _ in range(count)]
-    for image in images:
-        image[:, 3:7, 2:6] += 0.5
-    return [{"image": i, "label": (i.mean(0, keepdim=True) > 0.5).byte(), "key": f"k{n}"} for n, i in enumerate(images)]
-
-
-def trainer(rule=Supervised, unlabelled: int = 0, epoch_length: int = 3, **kwargs) -> SemiSupervisedTrainer:
-    """A trainer of a tiny network, 2 epochs."""
-    torch.manual_seed(0)
-    network = TinyNetwork()
-    arguments = {"max_epochs": 2, "optimizer": torch.optim.SGD(network.parameters(), lr=0.1)} | kwargs
-    loader = TwoStreamLoader(items(4), items(5), 2, unlabelled, epoch_length)
-    return SemiSupervisedTrainer(
-        device="cpu", train_data_loader=loader, network=network, loss_function=rule(network), **arguments
-    )
+from tests.tiny import TinyNetwork, items, trainer
 
 
 def test_the_loss_falls():

@@ -1,0 +1,158 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: what they hold, that they resume exactly, and that a failing disk leaves the previous one."""
+
+import random
+import resource
+import signal
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.handlers import LrScheduleHandler, ValidationHandler
+
+from scripts.errors import InputError
+from scripts.files import atomic_write
+from scripts.handlers import Checkpoints, History, TeacherUpdate
+from scripts.handlers.checkpoint import random_state, set_random_state
+from scripts.methods import MeanTeacher
+from scripts.transforms import WeakView
+from tests.tiny import TinyNetwork, trainer, validator
+
+
+def same(a, b):
+    """Whether two contents of a checkpoint are equal bit for bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+class Killed(Exception):
+    """Stands for a kill at this moment."""
+
+
+def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, **changes):
+    """A whole run with teacher, schedule, validation and random views."""
+    torch.manual_seed(3)
+    network = changes.pop("network", None) or TinyNetwork()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=15)
+    rule = MeanTeacher(network)
+    judge = validator(rule.deployed)
+    handlers = [
+        TeacherUpdate(),
+        LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
+        ValidationHandler(1, judge),
+        History(str(folder), judge, plot_every=0),
+        Checkpoints(str(folder), interval, judge, schedule, resume),
+    ]
+    engine = trainer(
+        lambda _: rule,
+        unlabelled=2,
+        max_epochs=max_epochs,
+        network=network,
+        optimizer=optimizer,
+        weak_view=WeakView(),
+        train_handlers=handlers,
+    )
+    torch.manual_seed(4)
+    if die_in_epoch is not None:
+
+        def die(e):
+            if e.state.epoch == die_in_epoch and e.state.iteration % 3 == 2:
+                raise Killed
+
+        engine.add_event_handler(Events.ITERATION_COMPLETED, die)
+    engine.run()
+    return engine
+
+
+def test_the_latest_checkpoint_holds_tensors_and_plain_values_only(tmp_path):
+    run(tmp_path)
+    content = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert {"network", "rule", "optimizer", "scaler", "lr_scheduler", "epoch", "iteration", "random"} <= set(content)
+    assert (content["epoch"], content["iteration"], len(content["history"])) == (5, 15, 5)
+
+
+def test_the_best_weights_are_those_of_the_deployed_network(tmp_path):
+    engine = run(tmp_path)
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert set(best) == set(engine.rule.deployed.state_dict())
+    scores = [row["val_mean_dice"] for row in engine.history]
+    content = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert content["best_metric"] == max(scores) and content["best_metric_epoch"] == 1 + scores.index(max(scores))
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    engine = trainer(train_handlers=[TeacherUpdate(), Checkpoints(str(tmp_path))])
+    engine.run()
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert torch.equal(best["weight"], engine.rule.deployed.weight)
+
+
+@pytest.mark.parametrize("epoch, interval", [(2, 1), (4, 1), (5, 2)])
+def test_a_resumed_run_ends_exactly_like_the_uninterrupted_one(tmp_path, epoch, interval):
+    whole = run(tmp_path / "whole", interval=interval)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", die_in_epoch=epoch, interval=interval)
+    resumed = run(tmp_path / "cut", resume=True, interval=interval)
+    for a, b in ((whole.network, resumed.network), (whole.rule, resumed.rule)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    for name in ("latest.pt", "model.pt"):
+        files = [torch.load(tmp_path / kind / name, weights_only=True) for kind in ("whole", "cut")]
+        [content.pop("history", None) for content in files]
+        assert same(*files)
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in e.history] for e in (whole, resumed)]
+    assert rows[0] == rows[1]
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4, 5]
+    assert len((tmp_path / "cut" / "history.csv").read_text().splitlines()) == 6
+
+
+def test_a_finished_run_resumes_to_nothing(tmp_path):
+    run(tmp_path)
+    before = (tmp_path / "model.pt").read_bytes()
+    assert run(tmp_path, resume=True).state.iteration == 15
+    assert (tmp_path / "model.pt").read_bytes() == before
+
+
+def test_another_network_or_a_damaged_file_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(InputError, match="does not fit this network .*resume with the network"):
+        run(tmp_path, resume=True, network=torch.nn.Conv2d(3, 2, 5, padding=2))
+    content = (tmp_path / "latest.pt").read_bytes()
+    (tmp_path / "latest.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="latest.pt is not a readable checkpoint"):
+        run(tmp_path, resume=True)
+    with pytest.raises(InputError, match="no checkpoint"):
+        run(tmp_path / "elsewhere", resume=True)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    run(tmp_path, max_epochs=2)
+    before = (tmp_path / "latest.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:  # the system refuses to let any file grow beyond this, as a full disk would
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        with pytest.raises(InputError, match=r"cannot write .*model\.pt \(.*free space.*--resume true"):
+            run(tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "latest.pt").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write .*file/latest.pt"):
+        atomic_write(tmp_path / "file" / "latest.pt", b"content")
+
+
+def test_the_random_generators_come_back():
+    state = random_state()
+    first = random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()
+    set_random_state(state)
+    assert (random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()) == first

@@ -1,0 +1,82 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny real parts for the tests of the trainer, the handlers and whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+from torch import nn
+
+from scripts.data.streams import TwoStreamLoader
+from scripts.engines import SemiSupervisedTrainer
+from scripts.handlers import SegmentationScores
+from scripts.methods import Supervised
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class TinyNetwork(nn.Conv2d):
+    """One convolution with the interface of a segmentation network."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, 3, padding=1)
+
+
+def items(count: int) -> list[dict]:
+    """Random images with a bright square as lesion."""
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, 12, 10, generator=generator) * 0.5 for _ in range(count)]
+    for image in images:
+        image[:, 3:7, 2:6] += 0.5
+    return [{"image": i, "label": (i.mean(0, keepdim=True) > 0.5).byte(), "key": f"k{n}"} for n, i in enumerate(images)]
+
+
+def trainer(rule=Supervised, unlabelled: int = 0, epoch_length: int = 3, **kwargs) -> SemiSupervisedTrainer:
+    """A trainer of a tiny network, 2 epochs."""
+    torch.manual_seed(0)
+    network = kwargs.pop("network", None) or TinyNetwork()
+    arguments = {"max_epochs": 2, "optimizer": torch.optim.SGD(network.parameters(), lr=0.1)} | kwargs
+    loader = TwoStreamLoader(items(4), items(5), 2, unlabelled, epoch_length)
+    return SemiSupervisedTrainer(
+        device="cpu", train_data_loader=loader, network=network, loss_function=rule(network), **arguments
+    )
+
+
+def validator(network: nn.Module) -> SupervisedEvaluator:
+    """An evaluator of the tiny images with the bundle's scores."""
+    return SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(Dataset(items(3)), batch_size=2),
+        network=network,
+        key_val_metric={"val_mean_dice": SegmentationScores(num_classes=2)},
+        decollate=False,
+    )
+
+
+def workflow(config: str | list[str] = "train.json", run_id: str = "training", **overrides) -> ConfigWorkflow:
+    """A workflow of the bundle's own configs with quick settings, initialised; ``__`` in a name stands for ``#``."""
+    quick = {"bundle_root": str(ROOT), "image_size": 32, "max_epochs": 2, "epoch_length": 2, "batch_size": 2}
+    quick |= {"unlabelled_batch_size": 2, "label_ratio": 4, "device": "cpu"}
+    names = [config] if isinstance(config, str) else config
+    made = ConfigWorkflow(
+        config_file=[str(ROOT / "configs" / name) for name in names],
+        logging_file=False,
+        workflow_type="train",
+        run_id=run_id,
+        **{key.replace("__", "#"): value for key, value in (quick | overrides).items()},
+    )
+    made.initialize()
+    return made
+
+
+def error_text(error: BaseException) -> str:
+    """The sentence of the InputError that an exception of MONAI's came from."""
+    from scripts.errors import InputError
+    from scripts.run import chain
+
+    return next(str(e) for e in chain(error) if isinstance(e, InputError))
