@@ -58,8 +58,9 @@ def noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
     do not match.
     """
     side = size + 64
-    frequency = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.rfftfreq(side)[None] ** 2
-    spectrum = np.fft.rfft2(rng.standard_normal((side, side))) * np.exp(-frequency * (2 * scale) ** 2)
+    low = np.exp(-((np.fft.fftfreq(side) * 2 * scale) ** 2)).astype(np.float32)
+    spectrum = np.fft.rfft2(rng.standard_normal((side, side), dtype=np.float32))
+    spectrum *= low[:, None] * low[: side // 2 + 1]
     field = np.fft.irfft2(spectrum, s=(side, side))[:size, :size]
     return (field - field.mean()) / (field.std() + 1e-9)
 
@@ -156,11 +157,12 @@ def _lesion_region(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, visib
     area = min(int(np.ceil(np.exp(rng.uniform(low, high)) * size * size)), int(visible.sum()) // 2)
     reach = np.sqrt(area / np.pi) / size
     field = np.full(x.shape, np.inf)
+    places = np.argwhere(visible & (np.hypot(x, y) < 0.38))
     parts = 1 if area < 0.01 * size * size else rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])
     for part in range(parts):
-        radius, angle = 0.38 * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
+        row, column = places[rng.integers(len(places))]
         turn, stretch = rng.uniform(0, np.pi), rng.uniform(1, 2.6)
-        dx, dy = x - radius * np.cos(angle), y - radius * np.sin(angle)
+        dx, dy = x - x[row, column], y - y[row, column]
         along, across = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
         field = np.minimum(field, np.hypot(along / stretch, across * stretch) / reach + 0.25 * part)
     ragged = 0.3 * noise(rng, size, max(3.0, 0.4 * reach * size)) + 0.05 * noise(rng, size, 2.5)
