@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class StrictCheckpointLoader:
             raise InputError(
                 f"{self.path} holds no network weights alone: give the model.pt that training wrote beside it"
             )
-        difference = first_difference(state, self.network.state_dict())
+        difference = first_difference(state, self.network.state_dict(), self.expected)
         if difference:
             raise InputError(f"{self.path} does not fit the network: {difference}")
         self.network.load_state_dict(state)
@@ -84,8 +85,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def first_difference(found: State, wanted: State) -> str | None:
-    """What keeps the tensors ``found`` in a file from being loaded as ``wanted``, with the mend; None if they fit."""
+def first_difference(found: State, wanted: State, expected: Mapping[str, Any] | None = None) -> str | None:
+    """What keeps the tensors ``found`` in a file from being loaded as ``wanted``, with the mend; None if they fit.
+
+    ``expected`` may hold num_classes and in_channels of the network, for the numbers in the sentence.
+    """
     missing = [key for key in wanted if key not in found]
     extra = [key for key in found if key not in wanted]
     if missing or extra:
@@ -97,19 +101,19 @@ def first_difference(found: State, wanted: State) -> str | None:
     if not unequal:
         return None
     for axis, (what, name) in enumerate((("classes", "num_classes"), ("input channels", "in_channels"))):
-        pairs = {_along(axis, *pair) for pair in unequal.values()}
-        if len(pairs) == 1 and None not in pairs:
-            (there, here), *_ = pairs
-            return f"the file has {there} {what}, the network {here}: pass --{name} {there}"
+        ratios, here = {_ratio(axis, *pair) for pair in unequal.values()}, (expected or {}).get(name)
+        ratio = ratios.pop()
+        # a layer may hold several values a class or channel, so the ratio counts, not the size
+        if not ratios and ratio is not None and here and (ratio * here).denominator == 1:
+            return f"the file has {ratio * here} {what}, the network {here}: pass --{name} {ratio * here}"
     key, (there, here) = next(iter(unequal.items()))
-    return (
-        f"'{key}' is {list(there)} in the file and {list(here)} in the network: use the network_def it was trained with"
-    )
+    shapes_differ = f"'{key}' is {list(there)} in the file and {list(here)} in the network"
+    return f"{shapes_differ}: use the network_def it was trained with"
 
 
-def _along(axis: int, found: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, int] | None:
-    """The two sizes along ``axis`` if the shapes differ there alone."""
+def _ratio(axis: int, found: tuple[int, ...], wanted: tuple[int, ...]) -> Fraction | None:
+    """The ratio of the sizes along ``axis`` if the shapes differ there alone."""
     same_rank = len(found) == len(wanted) > axis
     if not same_rank or found[:axis] != wanted[:axis] or found[axis + 1 :] != wanted[axis + 1 :]:
         return None
-    return found[axis], wanted[axis]
+    return Fraction(found[axis], wanted[axis])

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every segmentation network of the bundle promises to the learning rules: one ``forward``, three uses."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch
@@ -25,6 +23,7 @@ class SegmentationNetwork(nn.Module, ABC):
       2023, section 3.2); only in training mode.
     """
 
+    # TorchScript reads the annotations of forward and what it calls: no string annotations in the files of networks
     feature_channels: int
 
     @abstractmethod
@@ -47,7 +46,9 @@ class SegmentationNetwork(nn.Module, ABC):
             maps = [drop_channels(m, feature_dropout) for m in maps]
         fused, features = self.decode(maps)
         logits = self.classify(fused, (x.shape[-2], x.shape[-1]))
-        return (logits, features) if return_features else logits
+        if return_features:
+            return logits, features
+        return logits
 
 
 def drop_channels(features: Tensor, where: Tensor, probability: float = 0.5) -> Tensor:

@@ -7,8 +7,6 @@ An implementation that follows the published abstract (Lai et al., *LESS-Net*, F
 choices; no official code was found. The encoder is timm's (Mehta and Rastegari, *MobileViT*, ICLR 2022).
 """
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 
@@ -143,15 +141,13 @@ class LESSNet(SegmentationNetwork):
         self.feature_channels = widths[1]
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        return [*self.detail(x), *self.encoder(x)]
+        return self.detail(x) + self.encoder(x)
 
     def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        details, laterals, x = maps[:4], maps[4:8], maps[8]
-        features = x
-        for stage in (3, 2, 1, 0):
-            x = self.fusions[stage](x, laterals[stage], details[stage])
-            features = x if stage == 1 else features
-        return x, features
+        x = self.fusions[3](maps[8], maps[7], maps[3])
+        x = self.fusions[2](x, maps[6], maps[2])
+        features = self.fusions[1](x, maps[5], maps[1])
+        return self.fusions[0](features, maps[4], maps[0]), features
 
     def classify(self, fused: Tensor, size: tuple[int, int]) -> Tensor:
         return F.pixel_shuffle(self.head(self.dropout(fused)), 2)[..., : size[0], : size[1]]

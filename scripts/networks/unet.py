@@ -2,9 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers' U-Net, from MONAI's ``BasicUNet`` parts, with the features and perturbations that the rules ask for."""
 
-from __future__ import annotations
-
-import torch.nn as nn
 from monai.networks.nets import BasicUNet
 from torch import Tensor
 
@@ -42,11 +39,11 @@ class UNet(SegmentationNetwork):
         self.feature_channels = channels[2]
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        maps = [self.unet.conv_0(x)]
-        downs: list[nn.Module] = [self.unet.down_1, self.unet.down_2, self.unet.down_3, self.unet.down_4]
-        for down in downs:
-            maps.append(down(maps[-1]))
-        return maps
+        x0 = self.unet.conv_0(x)
+        x1 = self.unet.down_1(x0)
+        x2 = self.unet.down_2(x1)
+        x3 = self.unet.down_3(x2)
+        return [x0, x1, x2, x3, self.unet.down_4(x3)]
 
     def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         x0, x1, x2, x3, x4 = maps

@@ -10,6 +10,7 @@ from torch import nn
 
 from scripts.errors import InputError
 from scripts.handlers.weights import StrictCheckpointLoader
+from scripts.networks import LESSNet
 
 
 def a_network(classes=2, channels=3, width=4):
@@ -41,8 +42,16 @@ def test_other_networks_are_refused(tmp_path, network, message):
     path, target = saved(tmp_path / "model.pt", network.state_dict()), a_network()
     before = target[0].weight.clone()
     with pytest.raises(InputError, match=f"model.pt does not fit the network: .*{message}"):
-        StrictCheckpointLoader(path, target)()
+        StrictCheckpointLoader(path, target, {"num_classes": 2, "in_channels": 3})()
     assert torch.equal(target[0].weight, before)
+
+
+def test_the_numbers_are_right_for_the_default_network(tmp_path):
+    """Its head holds four values a class, and two layers take the image."""
+    for name, keys in (("num_classes", {"out_channels": 4}), ("in_channels", {"in_channels": 1})):
+        path = saved(tmp_path / "model.pt", LESSNet(**keys).state_dict())
+        with pytest.raises(InputError, match=f"pass --{name} {next(iter(keys.values()))}$"):
+            StrictCheckpointLoader(path, LESSNet(), {"num_classes": 2, "in_channels": 3})()
 
 
 def test_files_that_are_no_weights_are_refused(tmp_path):

@@ -1,0 +1,156 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of a data set through the real configs, with a network whose answer can be told from the image."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from scripts.errors import InputError
+from scripts.inputs import items_to_score
+from scripts.run import chain
+
+CONFIGS = ["configs/train.json", "configs/evaluate.json"]
+BRIGHT = {
+    "_target_": "torch.nn.Conv2d",
+    "in_channels": "@in_channels",
+    "out_channels": "@num_classes",
+    "kernel_size": 1,
+}
+SIZE = (60, 40)
+
+
+@pytest.fixture(autouse=True)
+def bundle_root(request, monkeypatch):
+    monkeypatch.chdir(request.config.rootpath)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images whose bright part is the lesion; in the test image ``e`` half of it is marked, ``f`` has none."""
+    data = tmp_path / "data"
+    for name in ("images", "masks"):
+        (data / name).mkdir(parents=True)
+    for n, key in enumerate("abcdef"):
+        image, mask = np.full((SIZE[1], SIZE[0]), 40, np.uint8), np.zeros((SIZE[1], SIZE[0]), np.uint8)
+        if key != "f":
+            image[4:12, 30 + n : 50 + n] = 220
+            mask[4 : 8 if key == "e" else 12, 30 + n : 50 + n] = 255
+        Image.fromarray(image).save(data / "images" / f"{key}.png")
+        Image.fromarray(mask).save(data / "masks" / f"{key}.png")
+    split = {"train": ["a", "b"], "val": ["c"], "test": ["d", "e", "f"]}
+    (data / "splits.json").write_text(json.dumps(split))
+    return data
+
+
+def weights(path, classes=2):
+    network = torch.nn.Conv2d(3, classes, 1)
+    network.weight.data[:] = 0
+    network.weight.data[1], network.bias.data = torch.tensor(100 / 3), torch.zeros(classes)
+    network.bias.data[1] = -50.0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), path)
+    return str(path)
+
+
+def evaluate(folder, **overrides):
+    run = folder.parent / "run"
+    if "ckpt_path" not in overrides:
+        overrides["ckpt_path"] = weights(run / "model.pt")
+    settings = {"dataset_dir": str(folder), "output_dir": str(run), "image_size": list(SIZE), "network_def": BRIGHT}
+    settings |= {"device": torch.device("cpu"), "batch_size": 2} | overrides
+    workflow = ConfigWorkflow(
+        config_file=CONFIGS, workflow_type="train", run_id="evaluating", logging_file=False, **settings
+    )
+    workflow.initialize()
+    workflow.run()
+    return run / "evaluation"
+
+
+def refused(folder, match, **overrides):
+    with pytest.raises(Exception) as caught:
+        evaluate(folder, **overrides)
+    messages = [str(error) for error in chain(caught.value) if isinstance(error, InputError)]
+    assert messages, caught.value
+    assert match in messages[0]
+
+
+def test_scores_of_the_test_images(folder):
+    results = evaluate(folder)
+    summary = json.loads((results / "metrics.json").read_text())
+    with open(results / "per_image.csv", newline="") as file:
+        dice = {row["key"]: float(row["dice"]) for row in csv.DictReader(file)}
+    assert dice == {"d": 1.0, "e": pytest.approx(2 / 3, abs=1e-6), "f": 1.0}
+    assert summary["scores"]["mean_dice"] == pytest.approx(8 / 9)
+    assert summary["scores"]["mean_dice_lesion"] == pytest.approx(5 / 6)
+    assert (summary["images"], summary["images_with_lesion"], summary["part"]) == (3, 2, "test")
+    assert summary["scored_at"]["size"] == list(SIZE) and summary["checkpoint"].endswith("model.pt")
+    assert {"torch", "monai", "python"} <= set(summary["versions"]) and summary["device"] and summary["seconds"] > 0
+    assert sorted(p.name for p in results.iterdir()) == sorted(
+        ["metrics.json", "per_image.csv", "overlays", "cases.png", "errors.png", "confusion.png", "report.html"]
+    )
+
+
+def test_another_part_and_folder(folder, tmp_path):
+    evaluate(folder, part="validation", results_dir=str(tmp_path / "elsewhere"))
+    assert json.loads((tmp_path / "elsewhere" / "metrics.json").read_text())["images"] == 1
+    refused(folder, "part is 'tests'", part="tests")
+
+
+def test_ignored_pixels_are_not_scored(folder):
+    mask = np.asarray(Image.open(folder / "masks" / "e.png")) // 255
+    mask[8:12] = 255  # what the network marks too much
+    mask[20, 20] = 1  # makes the file one of indices rather than 0 and 255
+    Image.fromarray(mask).save(folder / "masks" / "e.png")
+    with open(evaluate(folder) / "per_image.csv", newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["key"] == "e")
+    assert (row["reference_pixels"], row["predicted_pixels"]) == ("81", "80")
+    assert float(row["dice"]) == pytest.approx(160 / 161, abs=1e-6)
+
+
+def test_an_evaluation_is_not_replaced_unasked(folder):
+    results = evaluate(folder)
+    (results / "metrics.json").write_text("{}")
+    refused(folder, "pass --overwrite true")
+    assert (results / "metrics.json").read_text() == "{}"
+    evaluate(folder, overwrite="true")
+    assert json.loads((results / "metrics.json").read_text())["images"] == 3
+
+
+def test_weights_that_do_not_fit_are_refused(folder):
+    run = folder.parent / "other"
+    refused(folder, "has 4 classes, the network 2: pass --num_classes 4", ckpt_path=weights(run / "model.pt", 4))
+    refused(folder, "lacks", ckpt_path=weights(run / "model.pt"), network_def={"_target_": "scripts.networks.LESSNet"})
+    (run / "run.json").write_text(json.dumps({"parameters": {"image_size": 128}}))
+    refused(folder, "trained with image_size 128", ckpt_path=str(run / "model.pt"))
+    assert not (folder.parent / "run").exists() or not list((folder.parent / "run").glob("evaluation/*"))
+
+
+def test_bad_data_is_named_before_the_evaluation(folder):
+    (folder / "images" / "e.png").write_bytes((folder / "images" / "e.png").read_bytes()[:60])
+    refused(folder, "e.png")
+    with pytest.raises(InputError, match="no test images"):
+        items_to_score({"test": []})
+
+
+def test_the_command_ends_with_one_sentence(folder):
+    path = weights(folder.parent / "m" / "model.pt", classes=4)
+    command = [sys.executable, "-m", "monai.bundle", "run", "evaluating", "--config_file", str(CONFIGS)]
+    command += ["--dataset_dir", str(folder), "--ckpt_path", path, "--output_dir", str(folder.parent / "run")]
+    command += ["--network_def#_target_", "torch.nn.Conv2d", "--network_def#kernel_size", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith(f"error: {path} does not fit the network: the file has 4 classes")
+    )
+    assert "Traceback" not in done.stderr
