@@ -14,10 +14,19 @@ from torch import nn
 
 from scripts.data.streams import TwoStreamLoader
 from scripts.engines import SemiSupervisedTrainer
+from scripts.errors import InputError
 from scripts.handlers import SegmentationScores
 from scripts.methods import Supervised
+from scripts.run import chain
 
 ROOT = Path(__file__).resolve().parents[1]
+
+SMALL_UNET = {
+    "_target_": "scripts.networks.UNet",
+    "in_channels": "@in_channels",
+    "out_channels": "@num_classes",
+    "channels": [4, 4, 8, 8, 8],
+}
 
 
 class TinyNetwork(nn.Conv2d):
@@ -59,9 +68,9 @@ def validator(network: nn.Module) -> SupervisedEvaluator:
 
 
 def workflow(config: str | list[str] = "train.json", run_id: str = "training", **overrides) -> ConfigWorkflow:
-    """A workflow of the bundle's own configs with quick settings, initialised; ``__`` in a name stands for ``#``."""
+    """A training of the bundle's own configs with quick settings, initialised; ``__`` in a name stands for ``#``."""
     quick = {"bundle_root": str(ROOT), "image_size": 32, "max_epochs": 2, "epoch_length": 2, "batch_size": 2}
-    quick |= {"unlabelled_batch_size": 2, "label_ratio": 4, "device": "cpu"}
+    quick |= {"unlabelled_batch_size": 2, "label_ratio": 4, "device": "cpu", "network_def": SMALL_UNET}
     names = [config] if isinstance(config, str) else config
     made = ConfigWorkflow(
         config_file=[str(ROOT / "configs" / name) for name in names],
@@ -76,7 +85,4 @@ def workflow(config: str | list[str] = "train.json", run_id: str = "training", *
 
 def error_text(error: BaseException) -> str:
     """The sentence of the InputError that an exception of MONAI's came from."""
-    from scripts.errors import InputError
-    from scripts.run import chain
-
     return next(str(e) for e in chain(error) if isinstance(e, InputError))
