@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.data.checks import check_images
-from scripts.data.files import Item, images_by_stem, is_nifti
+from scripts.data.files import Item, images_by_stem, is_nifti, stem
 from scripts.errors import InputError
 from scripts.files import as_bool
 
@@ -34,19 +34,28 @@ def items_to_score(
     return items
 
 
-def images_to_predict(
-    dataset_dir: str, output_dir: str, channels: int = 3, overwrite: bool | str = False
-) -> list[dict[str, str]]:
-    """The images directly inside a folder, for inference; masks will go to ``output_dir`` under the same stems.
+def images_to_predict(dataset_dir: str) -> list[dict[str, str]]:
+    """The images directly inside a folder as ``{"image": path}``, sorted by name; none where no folder is given.
+
+    (MONAI instantiates the data set to check a bundle's properties, when no folder is known yet;
+    :func:`check_prediction` refuses that at the start of a run.)
+
+    Raises:
+        InputError: the folder does not exist, or two images in it have the same stem.
+    """
+    return (
+        [{"image": str(path.absolute())} for path in images_by_stem(Path(dataset_dir)).values()] if dataset_dir else []
+    )
+
+
+def check_prediction(dataset_dir: str, output_dir: str, channels: int = 3, overwrite: bool | str = False) -> None:
+    """Opens every image, and looks where the masks will go, before anything is predicted.
 
     Args:
         dataset_dir: folder of the images; subfolders are not read.
         output_dir: folder for the masks, outside of ``dataset_dir``.
         channels: channels the network takes.
         overwrite: replace masks that are already there.
-
-    Returns:
-        one ``{"image": path}`` per image, sorted by name.
 
     Raises:
         InputError: no folder, no image, two images of one stem, an unreadable image, an output folder that is the
@@ -57,19 +66,17 @@ def images_to_predict(
     source, target = Path(dataset_dir), Path(output_dir)
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"output_dir {target} lies in the input folder {source}: pass an --output_dir outside of it")
-    found = images_by_stem(source)
-    if not found:
+    items = images_to_predict(dataset_dir)
+    if not items:
         raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
-    held = [mask for stem, path in found.items() if (mask := target / mask_name(stem, path)).exists()]
+    masks = [target / mask_name(item["image"]) for item in items]
+    held = [mask for mask in masks if mask.exists()]
     if held and not as_bool(overwrite, "overwrite"):
-        raise InputError(
-            f"{held[0]} and {len(held) - 1} more would be replaced: pass --overwrite true or another --output_dir"
-        )
-    items = [{"image": str(path.absolute())} for path in found.values()]
+        names = str(held[0]) if len(held) == 1 else f"{held[0]} and {len(held) - 1} more"
+        raise InputError(f"{names} would be replaced: pass --overwrite true or another --output_dir")
     check_images(items, channels=channels)
-    return items
 
 
-def mask_name(stem: str, image: str | Path) -> str:
+def mask_name(image: str | Path) -> str:
     """File name of the mask of an image: NIfTI stays NIfTI (compressed), everything else becomes PNG."""
-    return f"{stem}.nii.gz" if is_nifti(image) else f"{stem}.png"
+    return f"{stem(image)}.nii.gz" if is_nifti(image) else f"{stem(image)}.png"

@@ -45,19 +45,19 @@ class ImageProgress:
 
     def open(self, engine: Engine) -> None:
         """Starts bar and clock."""
-        self.began, self.total = time.perf_counter(), len(engine.data_loader.dataset)
+        self.began, self.seconds, self.total = time.perf_counter(), 0.0, len(engine.data_loader.dataset)
         self.bar = tqdm(desc=self.verb, total=self.total, unit="image", disable=not self.show_bar, dynamic_ncols=True)
 
     def advance(self, engine: Engine) -> None:
         """One batch more; the last one may be smaller."""
+        self.seconds = time.perf_counter() - self.began  # not counting what others do at the end
         self.bar.update(min(engine.data_loader.batch_size, self.total - self.bar.n))
 
     def close(self, engine: Engine) -> None:
         """Ends the bar and says what was done."""
         self.bar.close()
-        seconds = time.perf_counter() - self.began
-        rate = self.total / max(seconds, 1e-9)
-        logger.info("%s: %d images in %.1f s (%.1f a second); %s", self.verb, self.total, seconds, rate, self.done)
+        rate = self.total / max(self.seconds, 1e-9)
+        logger.info("%s: %d images in %.1f s (%.1f a second); %s", self.verb, self.total, self.seconds, rate, self.done)
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         """Ends the bar before the error is printed; the error goes on."""
