@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.fl.client.monai_algo import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 from PIL import Image
 
 from scripts.errors import InputError
@@ -139,6 +142,22 @@ def test_bad_data_is_named_before_the_evaluation(folder):
     refused(folder, "e.png")
     with pytest.raises(InputError, match="no test images"):
         items_to_score({"test": []})
+
+
+def test_federated_rounds_use_the_weights_they_are_given(folder):
+    """MONAI's federated client reads the two configs, switches the loading of a file off and evaluates every round."""
+    run = folder.parent / "run"
+    settings = {"dataset_dir": str(folder), "output_dir": str(run), "image_size": list(SIZE), "network_def": BRIGHT}
+    settings |= {"device": torch.device("cpu"), "ckpt_path": str(run / "none.pt")}
+    client = MonaiAlgo(bundle_root=os.getcwd(), config_train_filename=None, eval_kwargs=settings)
+    client.initialize({ExtraItems.CLIENT_NAME: "client", ExtraItems.LOGGING_FILE: False})
+    state = torch.load(weights(folder.parent / "model.pt"), weights_only=True)
+    for factor, dice in ((1, 8 / 9), (-1, None)):
+        sent = {key: factor * value.numpy() for key, value in state.items()}
+        metrics = client.evaluate(ExchangeObject(weights=sent)).metrics
+        assert metrics["val_mean_dice"] == (pytest.approx(dice) if dice else pytest.approx(0, abs=0.4))
+        written = json.loads((run / "evaluation" / "metrics.json").read_text())["scores"]
+        assert written["mean_dice"] == pytest.approx(metrics["val_mean_dice"])
 
 
 def test_the_command_ends_with_one_sentence(folder):

@@ -13,7 +13,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import Compose, SaveImaged
 from PIL import Image
 
 from scripts.errors import InputError
@@ -187,3 +188,22 @@ def test_masks_are_not_replaced_unasked(folder):
     assert (out / "a.png").read_bytes() == b"mine"
     predict(folder, overwrite=True)
     assert Image.open(out / "a.png").size == (90, 60)
+
+
+def test_monai_label_gets_its_mask(folder, tmp_path):
+    """What MONAI Label does with the config: its parts one by one, and no ``SaveImaged``."""
+    grey, mask = scene()
+    Image.fromarray(grey).save(folder / "a.jpg", quality=95)
+    parser = ConfigParser()
+    parser.read_config(CONFIG)
+    parser.update({"bundle_root": str(tmp_path), "device": "cpu", "network_def": BRIGHT, "image_size": [64, 48]})
+    assert {"result_extension": ".png", "result_dtype": "uint8"} == parser.get_parsed_content("displayable_configs")
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(weights(tmp_path / "model.pt"), weights_only=True))
+    data = parser.get_parsed_content("preprocessing")({"image": str(folder / "a.jpg")})
+    data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], network)[0]
+    steps = [t for t in parser.get_parsed_content("postprocessing").transforms if not isinstance(t, SaveImaged)]
+    result = Compose(steps)(data)["pred"]
+    assert result.dtype == torch.uint8 and result.shape == (90, 60) == tuple(data["image"].meta["spatial_shape"])
+    assert set(result.unique().tolist()) == {0, 1} and agrees(result.numpy().T > 0, mask)
+    assert not (tmp_path / "output").exists()
