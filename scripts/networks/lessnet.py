@@ -8,7 +8,9 @@ choices; no official code was found. The encoder is timm's (Mehta and Rastegari,
 """
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import timm
 import torch
@@ -30,46 +32,51 @@ def conv_bn_act(in_channels: int, out_channels: int, kernel: int = 3, stride: in
 
 
 class DetailBranch(nn.Module):
-    """A small plain CNN beside the MobileViT: two 3x3 convolutions at each of the strides 2, 4, 8 and 16.
+    """A narrow plain CNN beside the MobileViT: two 3x3 convolutions at each of the strides 1, 2, 4, 8 and 16.
 
-    Every level passes its map down by a strided convolution, so that each scale reaches the fusion together with its
-    shallower neighbour, pooled. The image enters by pixel unshuffle: the full resolution at a quarter of the cost.
-    (Trained from scratch on few images, plain convolutions generalise earlier than MobileViT's depth-wise ones and
-    its attention; a separate path for detail is the idea of BiSeNet, Yu et al., ECCV 2018.)
+    MobileViT starts at stride 2, with depth-wise convolutions that need many images before they generalise; a few
+    plain channels at full resolution learn the colour and the edge of a small lesion from a handful (measured in
+    docs/results.md). A path apart for detail is the idea of BiSeNet (Yu et al., ECCV 2018). Each level passes its map
+    down by max pooling, so that every scale reaches the fusion together with its shallower neighbour, pooled.
 
     Args:
         in_channels: channels of the image.
-        widths: channels at strides 2, 4, 8, 16.
+        widths: channels at strides 1, 2, 4, 8, 16.
 
     Shapes:
-        (B, in_channels, X, Y) -> four maps (B, widths[i], ceil(X / 2^(i+1)), ceil(Y / 2^(i+1))).
+        (B, in_channels, X, Y) -> five maps (B, widths[i], ceil(X / 2^i), ceil(Y / 2^i)).
     """
 
-    def __init__(self, in_channels: int, widths: tuple[int, int, int, int]) -> None:
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
         super().__init__()
-        inputs = (4 * in_channels, *widths[:-1])
+        inputs = (in_channels, *widths[:-1])
         self.levels = nn.ModuleList(
-            nn.Sequential(conv_bn_act(before, width, stride=1 if i == 0 else 2), conv_bn_act(width, width))
+            nn.Sequential(
+                # ceil_mode: the sizes of MobileViT's strided convolutions, also for odd images
+                nn.MaxPool2d(2, ceil_mode=True) if i else nn.Identity(),
+                conv_bn_act(before, width),
+                conv_bn_act(width, width),
+            )
             for i, (before, width) in enumerate(zip(inputs, widths))
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        padded = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
-        maps = [F.pixel_unshuffle(padded, 2)]
+        maps = [x]
         for level in self.levels:
             maps.append(level(maps[-1]))
         return maps[1:]
 
 
 class GatedFusion(nn.Module):
-    """One decoder level: weighs the deeper decoder output, MobileViT's map of this scale and the detail map.
+    """One decoder level: weighs the deeper decoder output, the detail map and MobileViT's map of this scale.
 
     Each source is brought to ``width`` channels at this scale; a softmax gate, predicted per pixel from all of them,
     weighs the sources; 3x3 convolutions mix the sum. A plain skip connection is the special case in which the gate
     ignores its input.
 
     Args:
-        deeper, lateral: channels of the two sources that are projected; the detail map has ``width`` channels already.
+        deeper, lateral: channels of the deeper map and of MobileViT's (0 where it has none); the detail map has
+            ``width`` channels already.
         width: channels of the level.
         depth: number of 3x3 convolutions after the gate.
         gated: False gives every source the same weight (the ablation of the gate).
@@ -77,29 +84,36 @@ class GatedFusion(nn.Module):
 
     def __init__(self, deeper: int, lateral: int, width: int, depth: int = 1, gated: bool = True) -> None:
         super().__init__()
+        self.sources = 3 if lateral else 2
         self.deeper = nn.Sequential(nn.Conv2d(deeper, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.lateral = nn.Sequential(nn.Conv2d(lateral, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.gate = nn.Conv2d(3 * width, 3, 1) if gated else None
+        self.lateral = nn.Sequential()
+        if lateral:
+            self.lateral = nn.Sequential(nn.Conv2d(lateral, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.gate = nn.Conv2d(self.sources * width, self.sources, 1) if gated else None
         self.mix = nn.Sequential(*[conv_bn_act(width, width) for _ in range(depth)])
 
-    def forward(self, deeper: Tensor, lateral: Tensor, detail: Tensor) -> Tensor:
+    def forward(self, deeper: Tensor, detail: Tensor, lateral: Optional[Tensor] = None) -> Tensor:
         deeper = F.interpolate(self.deeper(deeper), size=detail.shape[-2:], mode="bilinear", align_corners=False)
-        lateral = self.lateral(lateral)
+        sources = [deeper, detail]
+        if lateral is not None:
+            sources.append(self.lateral(lateral))
         if self.gate is None:
-            return self.mix(deeper + lateral + detail)
-        # times three: at the start the gate is even and the sum has the scale of the plain one
-        weights = 3 * torch.softmax(self.gate(torch.cat([deeper, lateral, detail], dim=1)), dim=1)
-        return self.mix(deeper * weights[:, :1] + lateral * weights[:, 1:2] + detail * weights[:, 2:])
+            fused = sources[0] + sources[1]
+            return self.mix(fused + sources[2] if lateral is not None else fused)
+        # times the number of sources: at the start the gate is even and the sum has the scale of the plain one
+        weights = self.sources * torch.softmax(self.gate(torch.cat(sources, dim=1)), dim=1)
+        fused = sources[0] * weights[:, :1] + sources[1] * weights[:, 1:2]
+        return self.mix(fused + sources[2] * weights[:, 2:] if lateral is not None else fused)
 
 
 class LESSNet(SegmentationNetwork):
-    """MobileViT encoder beside a thin detail branch, gated multi-scale fusion decoder, one head.
+    """MobileViT encoder beside a narrow detail branch, gated multi-scale fusion decoder, one head.
 
     Args:
         in_channels: channels of the image (1, 3 or more; timm adapts the stem, also of pretrained weights).
         out_channels: number of classes with background.
         backbone: any timm ``mobilevit*`` (or other ``features_only``) model with strides 2/4/8/16/32.
-        widths: channels of detail branch and decoder at strides 2, 4, 8, 16.
+        widths: channels of detail branch and decoder at strides 1, 2, 4, 8, 16.
         depth: 3x3 convolutions of a decoder level.
         dropout: channel dropout before the head (MONAI Label's epistemic scoring passes this argument).
         pretrained: True loads timm's published weights (needs the network), a path loads them from that file.
@@ -121,7 +135,7 @@ class LESSNet(SegmentationNetwork):
         in_channels: int = 3,
         out_channels: int = 2,
         backbone: str = "mobilevit_xxs",
-        widths: tuple[int, int, int, int] = (24, 32, 48, 64),
+        widths: Sequence[int] = (8, 16, 32, 48, 64),
         depth: int = 1,
         dropout: float = 0.0,
         pretrained: bool | str = False,
@@ -131,26 +145,26 @@ class LESSNet(SegmentationNetwork):
         self.encoder = build_encoder(backbone, in_channels, pretrained)
         self.detail = DetailBranch(in_channels, widths)
         channels = self.encoder.feature_info.channels()
-        deeper = (*widths[1:], channels[4])
+        deeper, laterals = (*widths[1:], channels[4]), (0, *channels[:4])
         self.fusions = nn.ModuleList(
-            GatedFusion(deeper[i], channels[i], widths[i], depth, gated) for i in range(len(widths))
+            GatedFusion(deeper[i], laterals[i], widths[i], depth, gated) for i in range(len(widths))
         )
         self.dropout = nn.Dropout2d(dropout)
-        # four values a pixel of the stride-2 map, one for each of its pixels at full resolution
-        self.head = nn.Conv2d(widths[0], 4 * out_channels, 1)
-        self.feature_channels = widths[1]
+        self.head = nn.Conv2d(widths[0], out_channels, 1)
+        self.feature_channels = widths[2]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         return self.detail(x) + self.encoder(x)
 
     def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        x = self.fusions[3](maps[8], maps[7], maps[3])
-        x = self.fusions[2](x, maps[6], maps[2])
-        features = self.fusions[1](x, maps[5], maps[1])
-        return self.fusions[0](features, maps[4], maps[0]), features
+        x = self.fusions[4](maps[9], maps[4], maps[8])
+        x = self.fusions[3](x, maps[3], maps[7])
+        features = self.fusions[2](x, maps[2], maps[6])
+        x = self.fusions[1](features, maps[1], maps[5])
+        return self.fusions[0](x, maps[0], None), features
 
     def classify(self, fused: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.pixel_shuffle(self.head(self.dropout(fused)), 2)[..., : size[0], : size[1]]
+        return self.head(self.dropout(fused))
 
 
 def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn.Module:
