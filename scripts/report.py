@@ -42,7 +42,7 @@ body { margin: 0; font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", s
 main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 38px 0 10px; }
 p { margin: 4px 0 12px; } .faint { color: var(--faint); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 22px 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 12px; margin: 22px 0; }
 .tile { background: var(--soft); border-radius: 8px; padding: 12px 14px; border-left: 4px solid var(--accent); }
 .tile b { display: block; font-size: 24px; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--faint); font-size: 13px; }
@@ -51,6 +51,7 @@ th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var
 th { font-weight: 600; font-size: 13px; color: var(--faint); }
 td.n { font-variant-numeric: tabular-nums; white-space: nowrap; } td.d { color: var(--faint); font-size: 13.5px; }
 td.v { overflow-wrap: anywhere; font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 13px; }
+pre { background: var(--soft); border-radius: 6px; padding: 12px; overflow-x: auto; font-size: 12.5px; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; display: block; margin: 8px 0; }
 img.small { max-width: 440px; } details { margin: 10px 0; } summary { cursor: pointer; color: var(--accent); }
 @media print { details > * { display: block; } main { max-width: none; } }
@@ -93,7 +94,7 @@ def _page(training: Path | None, evaluation: Path | None) -> str:
     rows = _read_rows(training / "history.csv") if training else []
     name = (training or evaluation or Path()).name
     body = [
-        f"<h1>{escape(name)}</h1>",
+        f"<h1>Run {escape(name)}</h1>",
         _subtitle(metrics, rows),
         *(_scores(metrics) if metrics else ()),
         *(_training(training, rows) if training else ()),
@@ -112,7 +113,7 @@ def _subtitle(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
     parts = []
     if metrics:
         lesions = f"{metrics.get('images_with_lesion', '?')} with a lesion"
-        parts.append(f"{metrics.get('images', '?')} {metrics.get('list', '')} images, {lesions}".replace("  ", " "))
+        parts.append(f"{metrics.get('images', '?')} {metrics.get('part', '')} images, {lesions}".replace("  ", " "))
     if rows:
         seconds = sum(float(row.get("seconds") or 0) for row in rows)
         parts.append(f"{len(rows)} epochs of training in {duration(seconds)}")
@@ -197,7 +198,10 @@ def _short(value: str) -> str:
 def _pictures(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     kinds = ("best", "median", "worst")
     panels = sorted((folder / "overlays").glob("*.png"), key=lambda p: (kinds.index(_kind(p, kinds)), p.name))
-    overlays = [part for panel in panels for part in _picture(panel, f"Case {panel.stem.replace('_', ' ')}")]
+    overlays = []
+    for panel in panels:
+        kind, rank, *_ = [*panel.stem.split("_"), ""]
+        overlays += [f'<p class="faint">{escape(kind)} {escape(rank)}</p>', *_picture(panel, f"Case {panel.stem}")]
     chosen = "The number is the Dice. Best and median are chosen among the images with a lesion, worst among all."
     sections = (
         ("Cases", _picture(folder / "cases.png", "Best, median and worst cases"), chosen),
@@ -237,23 +241,22 @@ def _picture(path: Path, description: str, css: str = "") -> list[str]:
 def _facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     """Configuration, and everything else that the two JSON files say in single values."""
     told = ("scores", "classes", "definitions", "scored_at", "versions", "parameters")
-    facts = [(k, v) for source in (run, metrics) for k, v in source.items() if k not in told]
+    facts = {k: v for source in (run, metrics) for k, v in source.items() if k not in told}
     versions = dict(run.get("versions") or {}) | dict(metrics.get("versions") or {})
     out = []
-    for title, rows in (
-        ("Configuration", (run.get("parameters") or {}).items()),
-        ("Run", facts),
-        ("Versions", versions.items()),
-    ):
+    for title, rows in (("Configuration", dict(run.get("parameters") or {})), ("Run", facts), ("Versions", versions)):
         if rows:
-            out += [f"<h2>{title}</h2>", _table(rows)]
+            out += [f"<h2>{title}</h2>", _table(rows.items())]
+        if title == "Configuration" and run.get("definitions"):
+            parts = escape(json.dumps(run["definitions"], indent=2))
+            out += _folded("Network, method, optimiser, views and preprocessing as configured", [f"<pre>{parts}</pre>"])
     return out
 
 
 def _table(rows: Iterable[tuple[str, Any]], head: tuple[str, str] | None = None) -> str:
     first = f"<tr><th>{head[0]}</th><th>{head[1]}</th></tr>" if head else ""
     lines = (
-        f'<tr><td>{escape(str(k))}</td><td class="v">{escape(v if isinstance(v, str) else json.dumps(v))}</td></tr>'
+        f'<tr><td>{escape(str(k))}</td><td class="v">{escape(v if isinstance(v, str) and v else json.dumps(v))}</td></tr>'
         for k, v in rows
     )
     return f"<table>{first}{''.join(lines)}</table>"

@@ -25,12 +25,13 @@ def a_run(folder):
     """A training with an evaluation, whose texts would break a page that does not escape them."""
     evaluation = folder / "evaluation"
     (evaluation / "overlays").mkdir(parents=True)
-    run = {"parameters": {"dataset_dir": "<b>&\"'", "image_size": [64, 48]}, "versions": {"torch": "2"}, "command": "x"}
+    run = {"parameters": {"dataset_dir": "<b>&\"'", "image_size": [64, 48]}, "versions": {"torch": "2"}}
+    run |= {"definitions": {"network_def": {"_target_": "scripts.networks.<LESSNet>"}}, "data": {"test": {"count": 9}}}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "history.csv").write_text("epoch,seconds,loss,val_mean_dice\n1,30,0.5,\n2,35.5,0.25,0.75\n")
     scores = {"mean_dice": 0.81234, "hd95": None, "distance_left_out": 3}
     metrics = {"scores": scores, "definitions": DEFINITIONS, "images": 9, "images_with_lesion": 8, "seconds": 3.2}
-    metrics |= {"scored_at": {"size": [64, 48], "how": "here"}, "classes": [], "device": "cpu", "list": "test"}
+    metrics |= {"scored_at": {"size": [64, 48], "how": "here"}, "classes": [], "device": "cpu", "part": "test"}
     (evaluation / "metrics.json").write_text(json.dumps(metrics))
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     for path in (folder / "curves.png", evaluation / "cases.png", evaluation / "overlays" / "worst_1_a&b.png"):
@@ -47,7 +48,16 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path, part):
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link", re.sub(r'base64,[^"]*', "", text))
     assert set(re.findall(r'src="(data:image/\w+);base64', text)) == {"data:image/png", "data:image/jpeg"}
     assert text.count("<img") == 3
-    for expected in ("0.8123", "no value", "1 min 6 s", "image_size", "64 x 48", DEFINITIONS["mean_dice"][:20], "0.75"):
+    for expected in (
+        "0.8123",
+        "no value",
+        "1 min 6 s",
+        "image_size",
+        "64 x 48",
+        DEFINITIONS["mean_dice"][:20],
+        "0.75",
+        "&lt;LESSNet",
+    ):
         assert expected in text, expected
 
 

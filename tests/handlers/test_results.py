@@ -42,7 +42,7 @@ def evaluate(folder, dataset, classes=2, network=None, **kwargs):
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=3),
         network=network or torch.nn.Identity(),
-        val_handlers=[EvaluationResults(str(folder), classes, facts={"list": "test"}, **kwargs)],
+        val_handlers=[EvaluationResults(str(folder), classes, facts={"part": "test"}, **kwargs)],
         decollate=False,
     )
     evaluator.run()
@@ -64,7 +64,7 @@ def test_everything_is_written_and_true(tmp_path, classes):
     expected = metrics.overlap_scores(confusion)
     assert {key: summary["scores"][key] for key in expected} == pytest.approx(expected)
     assert set(summary["scores"]) <= set(summary["definitions"])
-    assert summary["scored_at"]["size"] == [20, 14] and summary["images"] == 7 and summary["list"] == "test"
+    assert summary["scored_at"]["size"] == [20, 14] and summary["images"] == 7 and summary["part"] == "test"
     assert len(summary["classes"]) == classes - 1
     assert [row["key"] for row in rows] == [f"case_{n}" for n in range(7)]
     assert [row["image"] for row in rows] == [f"/there/case_{n}.png" for n in range(7)]
