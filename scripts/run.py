@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import platform
@@ -26,6 +27,7 @@ from scripts.files import as_bool, atomic_write
 logger = logging.getLogger("less_net")
 
 RUN_FILE, LATEST = "run.json", "latest.pt"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy", "pillow", "nibabel")
 #: parameters that may differ when a run is resumed: where and how fast, not what is computed
 FREE_ON_RESUME = {"bundle_root", "dataset_dir", "output_dir", "resume", "device", "num_workers", "patience"}
@@ -40,8 +42,11 @@ def install_excepthook() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         known = next((e for e in chain(error) if isinstance(e, InputError)), None)
+        full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
         if known is not None:
             print(f"error: {known}", file=sys.stderr)
+        elif full is not None:
+            print(f"error: {full}: free space, then continue with --resume true", file=sys.stderr)
         elif any(isinstance(e, KeyboardInterrupt) for e in chain(error)):
             print("interrupted; a training run continues with --resume true", file=sys.stderr)
         else:

@@ -2,9 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data that the tests of whole runs share."""
 
+import os
+
 import pytest
 
-from scripts.data import write_synthetic_set
+# tiny tensors gain nothing from threads, which only fight over the cores; child processes inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from scripts.data import write_synthetic_set  # noqa: E402
 
 
 @pytest.fixture(scope="session")
