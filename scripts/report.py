@@ -255,10 +255,8 @@ def _facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
 
 def _table(rows: Iterable[tuple[str, Any]], head: tuple[str, str] | None = None) -> str:
     first = f"<tr><th>{head[0]}</th><th>{head[1]}</th></tr>" if head else ""
-    lines = (
-        f'<tr><td>{escape(str(k))}</td><td class="v">{escape(v if isinstance(v, str) and v else json.dumps(v))}</td></tr>'
-        for k, v in rows
-    )
+    texts = ((escape(str(k)), escape(v if isinstance(v, str) and v else json.dumps(v))) for k, v in rows)
+    lines = (f'<tr><td>{key}</td><td class="v">{value}</td></tr>' for key, value in texts)
     return f"<table>{first}{''.join(lines)}</table>"
 
 
