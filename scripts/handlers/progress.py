@@ -41,12 +41,17 @@ class Progress:
 
     def open(self, engine: SemiSupervisedTrainer) -> None:
         """Make the bar in the first epoch, when a resumed run knows where it stands."""
+        epoch = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
         if self.bar is None:
-            total = engine.state.max_epochs * engine.state.epoch_length
             self.bar = tqdm(
-                total=total, initial=engine.state.iteration, unit="it", disable=not self.show_bar, dynamic_ncols=True
+                desc=epoch,
+                total=engine.state.max_epochs * engine.state.epoch_length,
+                initial=engine.state.iteration,
+                unit="it",
+                disable=not self.show_bar,
+                dynamic_ncols=True,
             )
-        self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}", refresh=False)
+        self.bar.set_description(epoch, refresh=False)
 
     def advance(self, engine: SemiSupervisedTrainer) -> None:
         """One iteration more."""

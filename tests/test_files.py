@@ -1,0 +1,41 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Files are replaced whole or not at all, and switches mean what was typed."""
+
+import pytest
+import torch
+
+from scripts.errors import InputError
+from scripts.files import as_bool, atomic_save, atomic_write, load_checkpoint
+
+
+def test_a_file_is_replaced_and_its_folder_made(tmp_path):
+    path = tmp_path / "new" / "file"
+    for content in (b"first", b"second"):
+        atomic_write(path, content)
+        assert path.read_bytes() == content
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_killed_write_is_cleaned_up_by_the_next(tmp_path):
+    (tmp_path / "file.tmp").write_bytes(b"half")
+    atomic_write(tmp_path / "file", b"whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_tensors_come_back_and_code_does_not(tmp_path):
+    atomic_save(tmp_path / "good.pt", {"a": torch.ones(2), "b": 1.5})
+    assert load_checkpoint(tmp_path / "good.pt")["b"] == 1.5
+    torch.save({"path": tmp_path}, tmp_path / "bad.pt")
+    with pytest.raises(InputError, match="bad.pt is not a readable checkpoint"):
+        load_checkpoint(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("word, value", [("true", True), ("True", True), (True, True), (1, True), ("false", False)])
+def test_switches_from_the_command_line(word, value):
+    assert as_bool(word, "resume") is value
+
+
+def test_other_words_are_refused_by_name():
+    with pytest.raises(InputError, match="resume is 'maybe'"):
+        as_bool("maybe", "resume")
