@@ -78,6 +78,8 @@ def mark_best(axes: Axes, rows: Rows) -> None:
     names = columns(rows, "val_")
     if names:
         epochs, values = points(rows, names[0])
-        best = max(values)
-        axes.axvline(epochs[values.index(best)], color="grey", linewidth=1, linestyle=":")
-        axes.text(epochs[values.index(best)], 0.02, f" best {names[0]} {best:.4f}", color="grey", fontsize=8)
+        best, epoch = max(values), epochs[values.index(max(values))]
+        axes.axvline(epoch, color="grey", linewidth=1, linestyle=":")
+        side = "right" if 2 * epoch > rows[-1]["epoch"] else "left"
+        text = f" best {names[0].removeprefix('val_')} {best:.4f} "
+        axes.text(epoch, 0.94, text, color="dimgrey", fontsize=8, horizontalalignment=side)
