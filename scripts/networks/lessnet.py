@@ -7,6 +7,7 @@ An implementation that follows the published abstract (Lai et al., *LESS-Net*, F
 choices; no official code was found. The encoder is timm's (Mehta and Rastegari, *MobileViT*, ICLR 2022).
 """
 
+import math
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,19 +33,19 @@ def conv_bn_act(in_channels: int, out_channels: int, kernel: int = 3, stride: in
 
 
 class DetailBranch(nn.Module):
-    """A narrow plain CNN beside the MobileViT: two 3x3 convolutions at each of the strides 1, 2, 4, 8 and 16.
+    """A narrow plain CNN beside the MobileViT: two 3x3 convolutions at each of the strides 1, 2, 4, 8, 16 and 32.
 
-    MobileViT starts at stride 2, with depth-wise convolutions that need many images before they generalise; a few
-    plain channels at full resolution learn the colour and the edge of a small lesion from a handful (measured in
+    MobileViT starts at stride 2, with depth-wise convolutions that need many images before they generalise; plain
+    channels at full resolution learn the colour and the edge of a small lesion from a handful (measured in
     docs/results.md). A path apart for detail is the idea of BiSeNet (Yu et al., ECCV 2018). Each level passes its map
     down by max pooling, so that every scale reaches the fusion together with its shallower neighbour, pooled.
 
     Args:
         in_channels: channels of the image.
-        widths: channels at strides 1, 2, 4, 8, 16.
+        widths: channels at strides 1, 2, 4, ...
 
     Shapes:
-        (B, in_channels, X, Y) -> five maps (B, widths[i], ceil(X / 2^i), ceil(Y / 2^i)).
+        (B, in_channels, X, Y) -> maps (B, widths[i], ceil(X / 2^i), ceil(Y / 2^i)).
     """
 
     def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
@@ -71,8 +72,8 @@ class GatedFusion(nn.Module):
     """One decoder level: weighs the deeper decoder output, the detail map and MobileViT's map of this scale.
 
     Each source is brought to ``width`` channels at this scale; a softmax gate, predicted per pixel from all of them,
-    weighs the sources; 3x3 convolutions mix the sum. A plain skip connection is the special case in which the gate
-    ignores its input.
+    weighs the sources; 3x3 convolutions mix the sum. Where MobileViT has no map (strides 1 and 2) the two others are
+    summed: there a gate would cost a fifth of a training step.
 
     Args:
         deeper, lateral: channels of the deeper map and of MobileViT's (0 where it has none); the detail map has
@@ -84,40 +85,42 @@ class GatedFusion(nn.Module):
 
     def __init__(self, deeper: int, lateral: int, width: int, depth: int = 1, gated: bool = True) -> None:
         super().__init__()
-        self.sources = 3 if lateral else 2
         self.deeper = nn.Sequential(nn.Conv2d(deeper, width, 1, bias=False), nn.BatchNorm2d(width))
         self.lateral = nn.Sequential()
         if lateral:
             self.lateral = nn.Sequential(nn.Conv2d(lateral, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.gate = nn.Conv2d(self.sources * width, self.sources, 1) if gated else None
+        self.gate = nn.Conv2d(3 * width, 3, 1) if gated and lateral else None
         self.mix = nn.Sequential(*[conv_bn_act(width, width) for _ in range(depth)])
 
     def forward(self, deeper: Tensor, detail: Tensor, lateral: Optional[Tensor] = None) -> Tensor:
         deeper = F.interpolate(self.deeper(deeper), size=detail.shape[-2:], mode="bilinear", align_corners=False)
-        sources = [deeper, detail]
-        if lateral is not None:
-            sources.append(self.lateral(lateral))
+        if lateral is None:
+            return self.mix(deeper + detail)
+        lateral = self.lateral(lateral)
         if self.gate is None:
-            fused = sources[0] + sources[1]
-            return self.mix(fused + sources[2] if lateral is not None else fused)
-        # times the number of sources: at the start the gate is even and the sum has the scale of the plain one
-        weights = self.sources * torch.softmax(self.gate(torch.cat(sources, dim=1)), dim=1)
-        fused = sources[0] * weights[:, :1] + sources[1] * weights[:, 1:2]
-        return self.mix(fused + sources[2] * weights[:, 2:] if lateral is not None else fused)
+            return self.mix(deeper + detail + lateral)
+        # times three: at the start the gate is even and the sum has the scale of the plain one
+        weights = 3 * torch.softmax(self.gate(torch.cat([deeper, detail, lateral], dim=1)), dim=1)
+        return self.mix(deeper * weights[:, :1] + detail * weights[:, 1:2] + lateral * weights[:, 2:])
 
 
 class LESSNet(SegmentationNetwork):
-    """MobileViT encoder beside a narrow detail branch, gated multi-scale fusion decoder, one head.
+    """MobileViT for the context, a narrow plain CNN for the detail, gated multi-scale fusion decoder, one head.
+
+    The MobileViT sees the image at half its size: a quarter of the cost, spent on plain channels at full resolution.
+    Its five maps (strides 4 to 64 of the image) meet the detail maps of the strides 4 to 32 in the decoder.
 
     Args:
         in_channels: channels of the image (1, 3 or more; timm adapts the stem, also of pretrained weights).
         out_channels: number of classes with background.
         backbone: any timm ``mobilevit*`` (or other ``features_only``) model with strides 2/4/8/16/32.
-        widths: channels of detail branch and decoder at strides 1, 2, 4, 8, 16.
+        widths: channels of detail branch and decoder at strides 1, 2, 4, 8, 16, 32.
         depth: 3x3 convolutions of a decoder level.
         dropout: channel dropout before the head (MONAI Label's epistemic scoring passes this argument).
         pretrained: True loads timm's published weights (needs the network), a path loads them from that file.
         gated: False replaces the learned gates by a plain sum.
+        foreground: share of foreground pixels that the head expects at the start; an even start would spend the first
+            hundreds of iterations on learning that lesions are rare (prior of Lin et al., *Focal Loss*, ICCV 2017).
 
     Shapes:
         (B, in_channels, X, Y) float in [0, 1] -> logits (B, out_channels, X, Y).
@@ -135,36 +138,51 @@ class LESSNet(SegmentationNetwork):
         in_channels: int = 3,
         out_channels: int = 2,
         backbone: str = "mobilevit_xxs",
-        widths: Sequence[int] = (8, 16, 32, 48, 64),
+        widths: Sequence[int] = (16, 24, 32, 48, 64, 80),
         depth: int = 1,
         dropout: float = 0.0,
         pretrained: bool | str = False,
         gated: bool = True,
+        foreground: float = 0.05,
     ) -> None:
         super().__init__()
         self.encoder = build_encoder(backbone, in_channels, pretrained)
         self.detail = DetailBranch(in_channels, widths)
         channels = self.encoder.feature_info.channels()
-        deeper, laterals = (*widths[1:], channels[4]), (0, *channels[:4])
+        deeper, laterals = (*widths[1:], channels[4]), (0, 0, *channels[:4])
         self.fusions = nn.ModuleList(
             GatedFusion(deeper[i], laterals[i], widths[i], depth, gated) for i in range(len(widths))
         )
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(widths[0], out_channels, 1)
         self.feature_channels = widths[2]
+        expect(self.head, foreground)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        return self.detail(x) + self.encoder(x)
+        # ceil_mode keeps the sizes equal to those of the detail branch, also for odd images
+        return self.detail(x) + self.encoder(F.avg_pool2d(x, 2, ceil_mode=True))
 
     def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        x = self.fusions[4](maps[9], maps[4], maps[8])
+        x = self.fusions[5](maps[10], maps[5], maps[9])
+        x = self.fusions[4](x, maps[4], maps[8])
         x = self.fusions[3](x, maps[3], maps[7])
         features = self.fusions[2](x, maps[2], maps[6])
-        x = self.fusions[1](features, maps[1], maps[5])
+        x = self.fusions[1](features, maps[1], None)
         return self.fusions[0](x, maps[0], None), features
 
     def classify(self, fused: Tensor, size: tuple[int, int]) -> Tensor:
         return self.head(self.dropout(fused))
+
+
+@torch.no_grad()
+def expect(head: nn.Conv2d, foreground: float) -> None:
+    """Sets the head's bias so that its prior is ``foreground``, shared by the foreground classes."""
+    classes = head.out_channels
+    if classes == 1:
+        head.bias.fill_(math.log(foreground / (1 - foreground)))
+        return
+    head.bias.fill_(math.log(foreground / (classes - 1)))
+    head.bias[0] = math.log(1 - foreground)
 
 
 def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn.Module:
