@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     bundle("training", train, {**QUICK, **common, "output_dir": output})
     weights = output / "model.pt"
     bundle("evaluating", [train, "configs/evaluate.json"], {**common, "output_dir": output, "ckpt_path": weights})
-    images = image_folder(dataset, output)
+    images = image_folder(dataset)
     predictions = output / "predictions"
     settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions, "overlays": "true"}
     bundle("inferring", "configs/inference.json", {**settings, "ckpt_path": weights})
@@ -58,9 +58,9 @@ def bundle(run_id: str, config: str | list[str], overrides: dict) -> None:
         raise InputError(f"the command above stopped with exit code {code}; mend what it says and start again")
 
 
-def image_folder(dataset: str, output: Path) -> str:
+def image_folder(dataset: str) -> str:
     """The folder that holds the test images, which is the one to predict."""
-    datalist = load_datalist(dataset, synthetic_dir=str(output / "synthetic"))
+    datalist = load_datalist(dataset, synthetic_dir=str(ROOT / "data" / "synthetic"))
     return str(Path(datalist["test"][0]["image"]).parent)
 
 
