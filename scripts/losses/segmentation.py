@@ -9,6 +9,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.losses.consistency import weighted_dice_loss
+
 IGNORE_INDEX = 255
 
 
@@ -28,8 +30,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_IND
 def soft_dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX, smooth: float = 1.0) -> Tensor:
     """1 - soft Dice of the foreground classes, counted over the whole batch, without the ignored pixels.
 
-    Batch-wise counting keeps images without a lesion from dominating at 1 % foreground: an empty image alone would
-    have a Dice that only asks for background.
+    Counted as in :func:`~scripts.losses.consistency.weighted_dice_loss`.
 
     Args:
         logits: (B, K, X, Y), K >= 2.
@@ -38,11 +39,8 @@ def soft_dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_IN
     """
     labels = labels.flatten(0, 1) if labels.ndim == logits.ndim else labels
     valid = (labels != ignore_index).unsqueeze(1)
-    probabilities = torch.softmax(logits.float(), dim=1) * valid
-    target = F.one_hot(torch.where(valid[:, 0], labels, 0).long(), logits.shape[1]).movedim(-1, 1) * valid
-    overlap = (probabilities * target).sum(dim=(0, 2, 3))[1:]
-    sizes = (probabilities + target).sum(dim=(0, 2, 3))[1:]
-    return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+    target = F.one_hot(torch.where(valid[:, 0], labels, 0).long(), logits.shape[1]).movedim(-1, 1)
+    return weighted_dice_loss(logits, target, valid, smooth)
 
 
 class SegmentationLoss(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.losses import IGNORE_INDEX, weighted_cross_entropy
+from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods.base import LearningRule, Weight
 from scripts.methods.similarity import SimilarityContrast
 from scripts.transforms import random_boxes
@@ -53,13 +53,20 @@ class LessNet(LearningRule):
         threshold: float = 0.95,
         adaptive: bool = True,
         soft: bool = False,
+        dice: float = 0.0,
         cutmix: float = 0.8,
         mix_labelled: float = 0.5,
         feature_perturbation: float = 0.5,
         contrast: SimilarityContrast | None = None,
     ) -> None:
         super().__init__(network, weights, loss, strong_view, decay)
-        self.num_classes, self.threshold, self.adaptive, self.soft = num_classes, threshold, adaptive, soft
+        self.num_classes, self.threshold, self.adaptive, self.soft, self.dice = (
+            num_classes,
+            threshold,
+            adaptive,
+            soft,
+            dice,
+        )
         self.cutmix, self.mix_labelled, self.feature_perturbation = cutmix, mix_labelled, feature_perturbation
         self.contrast = contrast
         self.register_buffer("class_confidence", torch.full((num_classes,), 1.0 / num_classes))
@@ -81,6 +88,10 @@ class LessNet(LearningRule):
             "supervised": self.loss(logits[:count], labels),
             "consistency": weighted_cross_entropy(logits[count:], target, weight),
         }
+        if self.dice:
+            losses["consistency"] = losses["consistency"] + self.dice * weighted_dice_loss(
+                logits[count:], target, weight
+            )
         if self.contrast is not None:
             pseudo = torch.where(weight > 0.5, target.argmax(dim=1, keepdim=True), IGNORE_INDEX)
             losses["contrast"] = self.contrast(features, torch.cat([labels, pseudo]), count)
