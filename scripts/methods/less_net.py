@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods.base import LearningRule, Weight
+from scripts.methods.prior import ClassPrior
 from scripts.methods.similarity import SimilarityContrast
 from scripts.transforms import random_boxes
 
@@ -29,6 +30,9 @@ class LessNet(LearningRule):
     * **class-wise acceptance** (``adaptive``): a pixel counts when the teacher's confidence exceeds ``threshold``
       scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023). One
       threshold for all would accept nearly all background and little of a 1 % lesion, and so teach background.
+    * **class prior** (``align``, ``trust``): :class:`~scripts.methods.prior.ClassPrior`.
+    * **flip ensemble** (``flips``): the teacher's answer is the mean over the image and its mirror images, a better
+      target than one pass and one that the student does not already have.
     * **mixing** (``mix_labelled``): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled images,
       from other unlabelled images or, with this probability, from labelled ones with their true mask, so that one
       image holds both distributions.
@@ -37,7 +41,7 @@ class LessNet(LearningRule):
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
 
     Losses: ``supervised``, ``consistency``, ``contrast``. Statistics: ``accepted`` (share of the unlabelled pixels),
-    ``accepted_foreground`` (share of the teacher's foreground pixels), ``predicted_foreground``.
+    ``accepted_foreground`` (share of the teacher's foreground pixels), ``predicted_foreground``, ``trusted_images``.
     """
 
     losses = ("supervised", "consistency", "contrast")
@@ -53,7 +57,10 @@ class LessNet(LearningRule):
         threshold: float = 0.95,
         adaptive: bool = True,
         soft: bool = False,
-        dice: float = 0.0,
+        dice: float = 1.0,
+        align: bool = True,
+        trust: bool = True,
+        flips: int = 1,
         cutmix: float = 0.8,
         mix_labelled: float = 0.5,
         feature_perturbation: float = 0.5,
@@ -68,13 +75,15 @@ class LessNet(LearningRule):
             dice,
         )
         self.cutmix, self.mix_labelled, self.feature_perturbation = cutmix, mix_labelled, feature_perturbation
+        self.align, self.trust, self.flips = align, trust, flips
         self.contrast = contrast
+        self.prior = ClassPrior(num_classes)
         self.register_buffer("class_confidence", torch.full((num_classes,), 1.0 / num_classes))
 
     def forward(self, network, batch, progress):
         images, labels = batch["labelled"]["image"], batch["labelled"]["label"]
         unlabelled = batch["unlabelled"]["image"]
-        target, weight = self.pseudo_label(unlabelled)
+        target, weight = self.pseudo_label(unlabelled, labels)
         mixed, target, weight = self.mix(images, labels, unlabelled, target, weight)
 
         count = len(images)
@@ -98,19 +107,31 @@ class LessNet(LearningRule):
         return losses
 
     @torch.no_grad()
-    def pseudo_label(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher's targets (U, K, X, Y) of the weak view and the weight (U, 1, X, Y), 1 where accepted."""
-        probabilities = torch.softmax(self.teacher(images).float(), dim=1)
+    def pseudo_label(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher's targets (U, K, X, Y) of the weak view and their weight (U, 1, X, Y), 0 where not accepted."""
+        probabilities = self.teach(images)
+        self.prior.observe(labels, probabilities)
+        if self.align:
+            probabilities = self.prior.align(probabilities)
         confidence, pseudo = probabilities.max(dim=1, keepdim=True)
         hard = F.one_hot(pseudo[:, 0], self.num_classes).movedim(-1, 1).to(probabilities.dtype)
         accepted = (confidence >= self.class_thresholds(confidence, hard)[pseudo]).to(probabilities.dtype)
         foreground = (pseudo > 0).to(probabilities.dtype)
+        trust = self.prior.trust(pseudo) if self.trust else torch.ones_like(accepted[:, :, :1, :1])
         self.statistics = {
             "accepted": accepted.mean(),
             "accepted_foreground": (accepted * foreground).sum() / foreground.sum().clamp(min=1),
             "predicted_foreground": foreground.mean(),
+            "trusted_images": trust.mean(),
         }
-        return (probabilities if self.soft else hard), accepted
+        return (probabilities if self.soft else hard), accepted * trust
+
+    def teach(self, images: Tensor) -> Tensor:
+        """The teacher's probabilities (U, K, X, Y), averaged over the image and up to three mirror images."""
+        mirrors = [(), (-1,), (-2,), (-1, -2)][: self.flips + 1]
+        views = torch.cat([images.flip(axes) for axes in mirrors])
+        answers = torch.softmax(self.teacher(views).float(), dim=1).chunk(len(mirrors))
+        return torch.stack([answer.flip(axes) for answer, axes in zip(answers, mirrors)]).mean(dim=0)
 
     def class_thresholds(self, confidence: Tensor, hard: Tensor) -> Tensor:
         """Thresholds (K,): ``threshold`` x running mean confidence of the class / that of the surest class."""

@@ -98,12 +98,13 @@ def test_class_wise_acceptance_keeps_a_less_certain_lesion():
     logits = torch.zeros(1, 2, 8, 8)
     logits[:, 0] = 5.0  # background: confidence 0.993
     logits[:, :, 2:4, 2:4] = torch.tensor([0.0, 1.5]).view(1, 2, 1, 1)  # lesion: 0.82
-    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95), logits)
-    _, accepted = naive.pseudo_label(torch.rand(1, 3, 8, 8))
+    plain = {"align": False, "trust": False, "flips": 0}
+    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95, **plain), logits)
+    _, accepted = naive.pseudo_label(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
     assert accepted[0, 0, 2:4, 2:4].sum() == 0 and accepted.sum() == 60
-    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95), logits)
+    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95, **plain), logits)
     for _ in range(500):  # the running confidence of each class settles
-        target, accepted = adaptive.pseudo_label(torch.rand(1, 3, 8, 8))
+        target, accepted = adaptive.pseudo_label(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
     assert accepted.sum() == 64 and target[0, 1].sum() == 4
     assert adaptive.statistics["predicted_foreground"].item() == pytest.approx(4 / 64)
 
