@@ -5,9 +5,19 @@
 from scripts.methods.base import LearningRule
 from scripts.methods.less_net import LessNet
 from scripts.methods.mean_teacher import MeanTeacher
+from scripts.methods.prior import ClassPrior
 from scripts.methods.ramps import SigmoidRamp
 from scripts.methods.similarity import SimilarityContrast
 from scripts.methods.supervised import Supervised
 from scripts.methods.teacher import EMATeacher
 
-__all__ = ["EMATeacher", "LearningRule", "LessNet", "MeanTeacher", "SigmoidRamp", "SimilarityContrast", "Supervised"]
+__all__ = [
+    "ClassPrior",
+    "EMATeacher",
+    "LearningRule",
+    "LessNet",
+    "MeanTeacher",
+    "SigmoidRamp",
+    "SimilarityContrast",
+    "Supervised",
+]

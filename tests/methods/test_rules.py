@@ -148,3 +148,25 @@ def test_contrast_with_one_class_or_nothing_is_finite():
         loss = contrast(features, torch.full((2, 1, 16, 16), value), 1)
         loss.backward()
         assert loss.isfinite() and features.grad.isfinite().all()
+
+
+def test_the_mirror_ensemble_is_the_mean_of_mirrored_answers():
+    torch.manual_seed(0)
+    network = unet()
+    rule, images = LessNet(network, flips=3), torch.rand(2, 3, 32, 48)
+    expected = torch.stack(
+        [torch.softmax(rule.teacher(images.flip(a)), dim=1).flip(a) for a in ([], [-1], [-2], [-1, -2])]
+    ).mean(0)
+    assert torch.allclose(rule.teach(images), expected, atol=1e-5)
+
+
+def test_a_distrusted_image_gives_the_student_nothing():
+    torch.manual_seed(0)
+    logits = torch.zeros(2, 2, 8, 8)
+    logits[:, 0] = 9.0
+    logits[1, 1, :2, :2] = 18.0  # the teacher finds a lesion in the second image only
+    rule = confident_teacher(LessNet(unet(), align=False, flips=0), logits)
+    labels = torch.zeros(2, 1, 8, 8, dtype=torch.long)
+    labels[:, :, 0] = 1  # every labelled image has one
+    _, weight = rule.pseudo_label(torch.rand(2, 3, 8, 8), labels)
+    assert (weight[0] == 0).all() and (weight[1] == 1).all()
