@@ -26,13 +26,16 @@ class LessNet(LearningRule):
     is our choice, part by part, each with a switch:
 
     * **consistency**: the EMA teacher labels the weak view; the student, on the strong view, follows (FixMatch, Sohn
-      et al., NeurIPS 2020; on segmentation UniMatch, Yang et al., CVPR 2023). ``soft`` targets or the argmax.
+      et al., NeurIPS 2020; on segmentation UniMatch, Yang et al., CVPR 2023). ``soft`` targets or the argmax. Beside
+      the cross-entropy a Dice of weight ``dice``, counted over the whole batch: cross-entropy alone hardly moves a
+      class of 1 % of the pixels, and a Dice counted per image would ask for background wherever nothing was found.
     * **class-wise acceptance** (``adaptive``): a pixel counts when the teacher's confidence exceeds ``threshold``
       scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023). One
       threshold for all would accept nearly all background and little of a 1 % lesion, and so teach background.
-    * **class prior** (``align``, ``trust``): :class:`~scripts.methods.prior.ClassPrior`.
-    * **flip ensemble** (``flips``): the teacher's answer is the mean over the image and its mirror images, a better
-      target than one pass and one that the student does not already have.
+    * **class prior** (``align``, ``trust``): :class:`~scripts.methods.prior.ClassPrior`; off by default, no gain was
+      measured.
+    * **flip ensemble** (``flips``): the teacher's answer is the mean over the image and its mirror images; off by
+      default, no gain was measured.
     * **mixing** (``mix_labelled``): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled images,
       from other unlabelled images or, with this probability, from labelled ones with their true mask, so that one
       image holds both distributions.
@@ -54,13 +57,13 @@ class LessNet(LearningRule):
         strong_view: nn.Module | None = None,
         decay: float = 0.99,
         num_classes: int = 2,
-        threshold: float = 0.95,
+        threshold: float = 0.8,
         adaptive: bool = True,
         soft: bool = False,
         dice: float = 1.0,
-        align: bool = True,
-        trust: bool = True,
-        flips: int = 1,
+        align: bool = False,
+        trust: bool = False,
+        flips: int = 0,
         cutmix: float = 0.8,
         mix_labelled: float = 0.5,
         feature_perturbation: float = 0.5,

@@ -27,6 +27,7 @@ RULES = {
     "less_net": less_net,
     "less_net_bare": lambda n, k: LessNet(n, num_classes=k, cutmix=0, feature_perturbation=0, adaptive=False),
     "less_net_soft": lambda n, k: less_net(n, k, soft=True, threshold=0.0),
+    "less_net_all": lambda n, k: less_net(n, k, align=True, trust=True, flips=1),
 }
 
 
@@ -98,11 +99,10 @@ def test_class_wise_acceptance_keeps_a_less_certain_lesion():
     logits = torch.zeros(1, 2, 8, 8)
     logits[:, 0] = 5.0  # background: confidence 0.993
     logits[:, :, 2:4, 2:4] = torch.tensor([0.0, 1.5]).view(1, 2, 1, 1)  # lesion: 0.82
-    plain = {"align": False, "trust": False, "flips": 0}
-    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95, **plain), logits)
+    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95), logits)
     _, accepted = naive.pseudo_label(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
     assert accepted[0, 0, 2:4, 2:4].sum() == 0 and accepted.sum() == 60
-    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95, **plain), logits)
+    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95), logits)
     for _ in range(500):  # the running confidence of each class settles
         target, accepted = adaptive.pseudo_label(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
     assert accepted.sum() == 64 and target[0, 1].sum() == 4
@@ -165,7 +165,7 @@ def test_a_distrusted_image_gives_the_student_nothing():
     logits = torch.zeros(2, 2, 8, 8)
     logits[:, 0] = 9.0
     logits[1, 1, :2, :2] = 18.0  # the teacher finds a lesion in the second image only
-    rule = confident_teacher(LessNet(unet(), align=False, flips=0), logits)
+    rule = confident_teacher(LessNet(unet(), trust=True), logits)
     labels = torch.zeros(2, 1, 8, 8, dtype=torch.long)
     labels[:, :, 0] = 1  # every labelled image has one
     _, weight = rule.pseudo_label(torch.rand(2, 3, 8, 8), labels)
