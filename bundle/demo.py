@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     bundle("evaluating", [train, "configs/evaluate.json"], {**common, "output_dir": output, "ckpt_path": weights})
     images = image_folder(dataset)
     predictions = output / "predictions"
-    settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions, "overlays": "true"}
+    settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions}
     bundle("inferring", "configs/inference.json", {**settings, "ckpt_path": weights})
     summarise(output, predictions, time.monotonic() - started)
 

@@ -54,7 +54,7 @@ class History:
         summary_writer: Any = None,
         plot_every: int = 10,
         shares: Mapping[str, Sequence[float]] | None = None,
-        patience: int = 3,
+        patience: int = 5,
     ) -> None:
         self.folder, self.validator, self.writer = Path(output_dir), validator, summary_writer
         self.plot_every, self.patience = int(plot_every), int(patience)
