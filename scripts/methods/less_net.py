@@ -44,7 +44,8 @@ class LessNet(LearningRule):
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
 
     Losses: ``supervised``, ``consistency``, ``contrast``. Statistics: ``accepted`` (share of the unlabelled pixels),
-    ``accepted_foreground`` (share of the teacher's foreground pixels), ``predicted_foreground``, ``trusted_images``.
+    ``accepted_foreground`` (share of the teacher's foreground pixels), ``predicted_foreground``, with
+    ``trust`` ``trusted_images``.
     """
 
     losses = ("supervised", "consistency", "contrast")
@@ -125,8 +126,9 @@ class LessNet(LearningRule):
             "accepted": accepted.mean(),
             "accepted_foreground": (accepted * foreground).sum() / foreground.sum().clamp(min=1),
             "predicted_foreground": foreground.mean(),
-            "trusted_images": trust.mean(),
         }
+        if self.trust:
+            self.statistics["trusted_images"] = trust.mean()
         return (probabilities if self.soft else hard), accepted * trust
 
     def teach(self, images: Tensor) -> Tensor:
