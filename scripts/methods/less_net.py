@@ -11,6 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.files import as_bool
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods.base import LearningRule, Weight
 from scripts.methods.prior import ClassPrior
@@ -32,8 +33,7 @@ class LessNet(LearningRule):
     * **class-wise acceptance** (``adaptive``): a pixel counts when the teacher's confidence exceeds ``threshold``
       scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023). One
       threshold for all would accept nearly all background and little of a 1 % lesion, and so teach background.
-    * **class prior** (``align``, ``trust``): :class:`~scripts.methods.prior.ClassPrior`; off by default, no gain was
-      measured.
+    * **class prior** (``align``, ``trust``): :class:`~scripts.methods.prior.ClassPrior`.
     * **flip ensemble** (``flips``): the teacher's answer is the mean over the image and its mirror images; off by
       default, no gain was measured.
     * **mixing** (``mix_labelled``): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled images,
@@ -62,8 +62,8 @@ class LessNet(LearningRule):
         adaptive: bool = True,
         soft: bool = False,
         dice: float = 1.0,
-        align: bool = False,
-        trust: bool = False,
+        align: bool = True,
+        trust: bool = True,
         flips: int = 0,
         cutmix: float = 0.8,
         mix_labelled: float = 0.5,
@@ -71,15 +71,11 @@ class LessNet(LearningRule):
         contrast: SimilarityContrast | None = None,
     ) -> None:
         super().__init__(network, weights, loss, strong_view, decay)
-        self.num_classes, self.threshold, self.adaptive, self.soft, self.dice = (
-            num_classes,
-            threshold,
-            adaptive,
-            soft,
-            dice,
-        )
+        # from the command line a switch arrives as the word "false", which Python takes for true
+        self.adaptive, self.soft = as_bool(adaptive, "method#adaptive"), as_bool(soft, "method#soft")
+        self.align, self.trust = as_bool(align, "method#align"), as_bool(trust, "method#trust")
+        self.num_classes, self.threshold, self.dice, self.flips = num_classes, threshold, dice, flips
         self.cutmix, self.mix_labelled, self.feature_perturbation = cutmix, mix_labelled, feature_perturbation
-        self.align, self.trust, self.flips = align, trust, flips
         self.contrast = contrast
         self.prior = ClassPrior(num_classes)
         self.register_buffer("class_confidence", torch.full((num_classes,), 1.0 / num_classes))

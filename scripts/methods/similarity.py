@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.files import as_bool
 from scripts.losses import class_info_nce, class_means, sample_per_class
 
 
@@ -48,7 +49,7 @@ class SimilarityContrast(nn.Module):
             nn.Conv2d(feature_channels, dim, 1), nn.SiLU(inplace=True), nn.Conv2d(dim, dim, 1)
         )
         self.num_classes, self.samples, self.temperature, self.momentum = num_classes, samples, temperature, momentum
-        self.reject_noise, self.hardness = reject_noise, hardness
+        self.reject_noise, self.hardness = as_bool(reject_noise, "method#contrast#reject_noise"), hardness
         self.register_buffer("prototypes", torch.zeros(num_classes, dim))
 
     def forward(self, features: Tensor, labels: Tensor, labelled: int) -> Tensor:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.errors import InputError
+from scripts.files import as_bool
 from scripts.networks.base import SegmentationNetwork
 
 
@@ -151,7 +152,8 @@ class LESSNet(SegmentationNetwork):
         channels = self.encoder.feature_info.channels()
         deeper, laterals = (*widths[1:], channels[4]), (0, 0, *channels[:4])
         self.fusions = nn.ModuleList(
-            GatedFusion(deeper[i], laterals[i], widths[i], depth, gated) for i in range(len(widths))
+            GatedFusion(deeper[i], laterals[i], widths[i], depth, as_bool(gated, "network_def#gated"))
+            for i in range(len(widths))
         )
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(widths[0], out_channels, 1)

@@ -99,10 +99,10 @@ def test_class_wise_acceptance_keeps_a_less_certain_lesion():
     logits = torch.zeros(1, 2, 8, 8)
     logits[:, 0] = 5.0  # background: confidence 0.993
     logits[:, :, 2:4, 2:4] = torch.tensor([0.0, 1.5]).view(1, 2, 1, 1)  # lesion: 0.82
-    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95), logits)
+    naive = confident_teacher(LessNet(unet(), adaptive=False, threshold=0.95, align=False, trust=False), logits)
     _, accepted = naive.pseudo_label(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
     assert accepted[0, 0, 2:4, 2:4].sum() == 0 and accepted.sum() == 60
-    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95), logits)
+    adaptive = confident_teacher(LessNet(unet(), adaptive=True, threshold=0.95, align=False, trust=False), logits)
     for _ in range(500):  # the running confidence of each class settles
         target, accepted = adaptive.pseudo_label(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8))
     assert accepted.sum() == 64 and target[0, 1].sum() == 4
@@ -165,8 +165,18 @@ def test_a_distrusted_image_gives_the_student_nothing():
     logits = torch.zeros(2, 2, 8, 8)
     logits[:, 0] = 9.0
     logits[1, 1, :2, :2] = 18.0  # the teacher finds a lesion in the second image only
-    rule = confident_teacher(LessNet(unet(), trust=True), logits)
+    rule = confident_teacher(LessNet(unet(), align="false"), logits)
     labels = torch.zeros(2, 1, 8, 8, dtype=torch.long)
     labels[:, :, 0] = 1  # every labelled image has one
     _, weight = rule.pseudo_label(torch.rand(2, 3, 8, 8), labels)
     assert (weight[0] == 0).all() and (weight[1] == 1).all()
+
+
+def test_switches_take_the_words_of_the_command_line():
+    network = unet()
+    rule = LessNet(network, align="false", trust="False", adaptive="true", soft="0")
+    assert (rule.align, rule.trust, rule.adaptive, rule.soft) == (False, False, True, False)
+    assert not SimilarityContrast(network.feature_channels, reject_noise="false").reject_noise
+    assert all(fusion.gate is None for fusion in LESSNet(gated="false").fusions)
+    with pytest.raises(InputError, match="method#trust is 'maybe': give true or false"):
+        LessNet(network, trust="maybe")
