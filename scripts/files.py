@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are never half written, and switches that mean what the user typed."""
+"""Files that are never half written."""
 
 from __future__ import annotations
 
@@ -62,17 +62,3 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
         raise InputError(
             f"{path} is not a readable checkpoint (truncated, or not ours): remove or replace it"
         ) from error
-
-
-def as_bool(value: Any, key: str) -> bool:
-    """The switch ``key``: the command line hands ``--resume true`` over as the word.
-
-    Raises:
-        InputError: neither true nor false.
-    """
-    word = str(value).strip().lower()
-    if word in ("true", "1", "yes"):
-        return True
-    if word in ("false", "0", "no", "none", ""):
-        return False
-    raise InputError(f"{key} is {value!r}: give true or false")

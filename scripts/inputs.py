@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.data.checks import check_images
 from scripts.data.files import Item, images_by_stem, is_nifti, stem
 from scripts.errors import InputError
-from scripts.files import as_bool
+from scripts.switches import as_bool
 
 PARTS = ("training", "validation", "test")
 

@@ -22,7 +22,8 @@ import torch
 from scripts import overrides
 from scripts.data import check_datalist
 from scripts.errors import InputError
-from scripts.files import as_bool, atomic_write
+from scripts.files import atomic_write
+from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from scripts.errors import InputError
-from scripts.files import as_bool, atomic_save, atomic_write, load_checkpoint
+from scripts.files import atomic_save, atomic_write, load_checkpoint
+from scripts.switches import as_bool
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path):

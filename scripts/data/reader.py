@@ -12,6 +12,7 @@ which would hide the message and read the file by another convention.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,9 @@ class _FileReader(monai.data.ImageReader):
 
     indices = False
 
+    @abstractmethod
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The array (C, X, Y) of the convention."""
-        raise NotImplementedError
 
 
 class ImageReader(_FileReader):

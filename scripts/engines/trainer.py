@@ -13,7 +13,7 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from scripts.files import as_bool
+from scripts.switches import as_bool
 
 Batch = dict[str, dict[str, Any]]
 

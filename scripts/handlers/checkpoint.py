@@ -17,7 +17,8 @@ from monai.engines import Evaluator
 
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.errors import InputError
-from scripts.files import as_bool, atomic_save, load_checkpoint
+from scripts.files import atomic_save, load_checkpoint
+from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from scripts import pictures
 from scripts.data import ImageReader
 from scripts.data.files import stem
-from scripts.files import as_bool
+from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 

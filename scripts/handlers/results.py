@@ -20,10 +20,11 @@ from torch import Tensor
 
 from scripts import metrics, pictures
 from scripts.errors import InputError
-from scripts.files import as_bool, atomic_write
+from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
 from scripts.report import write_report
 from scripts.run import describe_device, versions
+from scripts.switches import as_bool
 
 SCORED_AT = (
     "Scores are taken at the network's input size, as validation during training takes them: images are resized to "

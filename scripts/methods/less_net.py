@@ -11,11 +11,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.files import as_bool
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods.base import LearningRule, Weight
 from scripts.methods.prior import ClassPrior
 from scripts.methods.similarity import SimilarityContrast
+from scripts.switches import as_bool
 from scripts.transforms import random_boxes
 
 

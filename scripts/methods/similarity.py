@@ -9,8 +9,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.files import as_bool
 from scripts.losses import class_info_nce, class_means, sample_per_class
+from scripts.switches import as_bool
 
 
 class SimilarityContrast(nn.Module):

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.errors import InputError
-from scripts.files import as_bool
 from scripts.networks.base import SegmentationNetwork
+from scripts.switches import as_bool
 
 
 def conv_bn_act(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ def random_boxes(
     """
     random = torch.rand(5, batch, device=device)
     share = area[0] + (area[1] - area[0]) * random[0]
-    aspect = torch.exp((2 * random[1] - 1) * torch.log(torch.tensor(3.0, device=device)))
+    aspect = torch.exp((2 * random[1] - 1) * math.log(3.0))
     width, height = (share * aspect).sqrt().clamp(max=1.0), (share / aspect).sqrt().clamp(max=1.0)
     left, top = random[2] * (1 - width), random[3] * (1 - height)
     x = (torch.arange(size[0], device=device) + 0.5) / size[0]

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -77,7 +79,7 @@ class StrongView(nn.Module):
 
     def factor(self, image: Tensor, largest: float) -> Tensor:
         """(B, 1, 1, 1): log-uniform in [1/(1+largest), 1+largest] for the drawn share of the images, else 1."""
-        return torch.exp(self.offset(image, float(torch.log1p(torch.tensor(largest)))))
+        return torch.exp(self.offset(image, math.log1p(largest)))
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
