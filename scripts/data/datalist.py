@@ -25,6 +25,8 @@ def load_datalist(
     test_share: float = 0.2,
     synthetic_dir: str | Path | None = None,
     group_pattern: str | None = None,
+    volume_pattern: str | None = None,
+    annotation: str = "mask",
 ) -> dict[str, list[Item]]:
     """Lists the images of a dataset folder; opens none of them.
 
@@ -41,18 +43,25 @@ def load_datalist(
         test_share: share of test images where the folder does not pin them.
         synthetic_dir: folder that holds, or will hold, the synthetic set.
         group_pattern: regular expression that finds the group (patient, video) in the name of an image.
+        volume_pattern: regular expression that finds the volume in the name of a slice; see
+            :func:`scripts.data.layouts.read_layout`.
+        annotation: what the training images are labelled with: ``mask``, or ``scribble``, then ``label`` is the file
+            of the scribble, and an image without one is unlabelled. Validation and test keep their masks.
 
     Returns:
         Lists ``training``, ``unlabeled``, ``validation`` and ``test`` of items with the strings ``key``, ``group``,
-        ``image`` (absolute path) and, but for ``unlabeled``, ``label``.
+        ``image`` (absolute path) and, but for ``unlabeled``, ``label``; where known also ``scribble`` (but for
+        ``unlabeled``), ``volume``, ``slice`` and ``spacing``.
 
     Raises:
         InputError: the folder or an argument is not as described; the message says what to mend.
     """
+    part = _labelling_part(annotation)
     folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
-    collection = read_layout(folder, group_pattern)
-    if not any("label" in item for item in collection.items.values()):
-        raise InputError(f"{folder} holds no mask at all: add masks for at least four images.")
+    collection = read_layout(folder, group_pattern, volume_pattern)
+    for needed, what in (("label", "mask"), (part, annotation)):
+        if not any(needed in item for item in collection.items.values()):
+            raise InputError(f"{folder} holds no {what} at all: add {what}s for at least four images.")
     sides = complete_split(collection, val_share, test_share)
     if collection.split and are_strata(sides):
         logger.warning(
@@ -66,7 +75,7 @@ def load_datalist(
         if "label" not in item:
             raise InputError(f"{item['image']} is a validation or test image without a mask: add one or remove it.")
     train = training_order(sides["train"], collection.ordered, seed)
-    datalist = _choose_labelled(train, label_ratio) | {"validation": sides["val"], "test": sides["test"]}
+    datalist = _choose_labelled(train, label_ratio, part) | {"validation": sides["val"], "test": sides["test"]}
     unused = len(collection.items) - sum(map(len, datalist.values()))
     if unused:
         logger.info("%s: %d images are not used (in no list, or without a mask in a held-out group).", folder, unused)
@@ -74,12 +83,25 @@ def load_datalist(
     return datalist
 
 
-def _choose_labelled(train: list[Item], label_ratio: float) -> dict[str, list[Item]]:
-    masked = [item for item in train if "label" in item]
-    chosen = masked[: labelled_count([item["group"] for item in masked], label_ratio)]
+def _labelling_part(annotation: str) -> str:
+    """The entry of an item that labels it for training."""
+    parts = {"mask": "label", "scribble": "scribble"}
+    if annotation not in parts:
+        raise InputError(f"annotation is {annotation!r}: give mask or scribble.")
+    return parts[annotation]
+
+
+def _choose_labelled(train: list[Item], label_ratio: float, part: str) -> dict[str, list[Item]]:
+    """The labelled training images, whose ``label`` is their ``part``, and all the others without annotation."""
+    usable = [item for item in train if part in item]
+    chosen = usable[: labelled_count([item["group"] for item in usable], label_ratio)]
     keys = {item["key"] for item in chosen}
-    bare = [{name: item[name] for name in ("key", "image", "group")} for item in train if item["key"] not in keys]
-    return {"training": chosen, "unlabeled": bare}
+    bare = [
+        {name: value for name, value in item.items() if name not in ("label", "scribble")}
+        for item in train
+        if item["key"] not in keys
+    ]
+    return {"training": [item | {"label": item[part]} for item in chosen], "unlabeled": bare}
 
 
 def embedded_set(folder: str | Path | None, num_classes: int = 2) -> Path:

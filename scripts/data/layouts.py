@@ -15,7 +15,9 @@ DATALIST_NAMES = ("datalist.json", "dataset.json")
 VOC_LISTS = Path("ImageSets/Segmentation")
 
 
-def read_layout(dataset_dir: str | Path, group_pattern: str | None = None) -> Collection:
+def read_layout(
+    dataset_dir: str | Path, group_pattern: str | None = None, volume_pattern: str | None = None
+) -> Collection:
     """Reads a dataset folder of any of the four layouts.
 
     Looked for in this order, the most explicit first: ``pairs.csv`` (with or without ``splits.json``), a MONAI
@@ -25,17 +27,22 @@ def read_layout(dataset_dir: str | Path, group_pattern: str | None = None) -> Co
     Args:
         dataset_dir: the folder, or the datalist file.
         group_pattern: a regular expression; what it finds in an image's stem (its first group, if it has one) is the
-            group (patient, video) of images for which the folder names none. By default each is its own group.
+            group (patient, video) of images for which the folder names none. By default each is its own group, and
+            the slices of a volume are one.
+        volume_pattern: the same for the volume of slices, such as ``(.*)_slice_\\d+``; the index of a slice is the
+            number at the end of its stem.
 
     Raises:
         InputError: there is no such folder, or it has none of the layouts.
     """
     path = Path(dataset_dir).expanduser().absolute()
     if path.is_file() and path.suffix.lower() == ".json":
-        return named_groups(read_datalist_json(path), group_pattern)
-    if not path.is_dir():
+        collection = read_datalist_json(path)
+    elif path.is_dir():
+        collection = _read_folder(path)
+    else:
         raise InputError(f"The dataset folder {path} does not exist: correct dataset_dir.")
-    return named_groups(_read_folder(path), group_pattern)
+    return named_groups(named_volumes(collection, volume_pattern), group_pattern)
 
 
 def _read_folder(path: Path) -> Collection:
@@ -56,24 +63,46 @@ def _read_folder(path: Path) -> Collection:
 
 
 def named_groups(collection: Collection, group_pattern: str | None) -> Collection:
-    """The collection with a group for every item: its own, else what ``group_pattern`` finds, else its key."""
-    try:
-        pattern = re.compile(group_pattern) if group_pattern else None
-    except re.error as error:
-        raise InputError(
-            f"group_pattern '{group_pattern}' is not a regular expression ({error}): correct it."
-        ) from None
+    """The collection with a group for every item: its own, else what ``group_pattern`` finds, its volume, its key."""
+    pattern = _compiled(group_pattern, "group_pattern")
     for item in collection.items.values():
         if not item.get("group"):
-            item["group"] = _group_of(item["key"], pattern)
+            item["group"] = _found(pattern, item["key"]) or item.get("volume") or item["key"]
     return collection
 
 
-def _group_of(key: str, pattern: re.Pattern[str] | None) -> str:
+def named_volumes(collection: Collection, volume_pattern: str | None) -> Collection:
+    """The collection with ``volume`` and ``slice`` for the items in whose key ``volume_pattern`` finds a volume.
+
+    Raises:
+        InputError: the pattern is no regular expression, or no number ends the key of a slice.
+    """
+    pattern = _compiled(volume_pattern, "volume_pattern")
+    for item in collection.items.values():
+        volume = None if item.get("volume") else _found(pattern, item["key"])
+        if not volume:
+            continue
+        number = re.search(r"\d+$", item["key"])
+        if number is None:
+            raise InputError(
+                f"volume_pattern finds the volume '{volume}' in '{item['key']}', but no number ends that name, so the "
+                "order of the slices is unknown: rename the slices or drop volume_pattern."
+            )
+        item |= {"volume": volume, "slice": str(int(number.group()))}
+    return collection
+
+
+def _compiled(pattern: str | None, key: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise InputError(f"{key} '{pattern}' is not a regular expression ({error}): correct it.") from None
+
+
+def _found(pattern: re.Pattern[str] | None, key: str) -> str | None:
+    """What the pattern finds: its first group if it has one, else all of it."""
     match = pattern.search(key) if pattern else None
-    if match is None:
-        return key
-    return match.group(1) if match.re.groups else match.group()
+    return match and (match.group(1) if match.re.groups else match.group())
 
 
 def read_images_and_masks(root: Path) -> Collection:

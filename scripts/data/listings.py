@@ -13,13 +13,17 @@ from typing import Any
 
 from scripts.data.files import Collection, Item, collect, inside, stem
 from scripts.errors import InputError
+from scripts.switches import as_bool
 
+#: entries of an item that are texts, not paths: columns of pairs.csv, entries of a datalist
+FACTS = ("group", "volume", "slice", "spacing")
 SIDES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 def read_pairs_csv(root: Path) -> Collection:
     """Reads ``pairs.csv``: columns ``image`` and ``mask`` (paths relative to ``root``), and, where there are such,
-    ``key``, ``group``, ``scribble`` and ``split``. A row without mask is an unlabelled image.
+    ``key``, ``group``, ``scribble``, ``split``, ``volume``, ``slice`` and ``spacing``. A row without mask is an
+    unlabelled image.
 
     ``splits.json`` pins the split; without it the column ``split`` does, if all its values are train, val or test.
 
@@ -51,9 +55,7 @@ def _row_item(root: Path, row: dict[str, str | None], path: Path) -> Item:
     for name, column in (("label", "mask"), ("scribble", "scribble")):
         if cells.get(column):
             item[name] = str(inside(root, cells[column], path))
-    if cells.get("group"):
-        item["group"] = cells["group"]
-    return item
+    return item | {name: cells[name] for name in FACTS if cells.get(name)}
 
 
 def _split_column(rows: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -92,9 +94,10 @@ def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
 def read_datalist_json(path: Path) -> Collection:
     """Reads a MONAI datalist: ``training``, ``unlabeled``, ``validation`` and ``test``, lists of items.
 
-    An item is ``{"image": ..., "label": ...}`` or, without a mask, just the path; ``key`` and ``group`` are taken over.
-    Relative paths start at the file's folder and stay in it, absolute paths may lead anywhere. The key is the image's
-    stem or, if stems repeat, its path with ``_`` for the separators.
+    An item is ``{"image": ..., "label": ...}`` or, without a mask, just the path; ``key``, ``group``, ``scribble``,
+    ``volume``, ``slice`` and ``spacing`` are taken over. Relative paths start at the file's folder and stay in it,
+    absolute paths may lead anywhere. The key is the image's stem or, if stems repeat, its path with ``_`` for the
+    separators. With ``"ordered": true`` images are labelled in the order of ``training``, as in ``splits.json``.
 
     Raises:
         InputError: the file is no such datalist, or lists an image twice.
@@ -109,7 +112,8 @@ def read_datalist_json(path: Path) -> Collection:
     items = collect(everything, path)
     keys = {name: [item["key"] for item in entries] for name, entries in listed.items()}
     sides = {"train": keys["training"] + keys["unlabeled"], "val": keys["validation"], "test": keys["test"]}
-    return Collection(items, {side: names for side, names in sides.items() if names}, source=str(path))
+    split = {side: names for side, names in sides.items() if names}
+    return Collection(items, split, as_bool(content.get("ordered", False), f"'ordered' in {path}"), str(path))
 
 
 def _listed_item(path: Path, entry: Any, name: str) -> Item:
@@ -118,7 +122,12 @@ def _listed_item(path: Path, entry: Any, name: str) -> Item:
         raise InputError(f"{path} has an item in '{name}' without an image path: write {{'image': ..., 'label': ...}}.")
     wanted = ("image",) if name == "unlabeled" else ("image", "label", "scribble")
     item = {part: str(inside_or_absolute(path, str(entry[part]))) for part in wanted if entry.get(part)}
-    return item | {part: str(entry[part]) for part in ("key", "group") if entry.get(part)}
+    return item | {part: _as_text(entry[part]) for part in ("key", *FACTS) if entry.get(part) not in (None, "")}
+
+
+def _as_text(value: Any) -> str:
+    """A number or a list of numbers (``spacing``) as the text that an item holds."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def inside_or_absolute(path: Path, name: str) -> Path:

@@ -175,3 +175,22 @@ def test_bad_voc_lists(tmp_path, lists, message):
 def test_held_out_images_need_masks(tmp_path):
     with pytest.raises(InputError, match="k4.jpg is a validation or test image without a mask"):
         load_datalist(voc(tmp_path, {"train": KEYS[:3], "val": ["k3"], "test": ["k4"]}, bare=["k4"]))
+
+
+def test_volume_pattern_makes_slices_of_a_volume_one_group(folder_set):
+    root = folder_set([f"p{volume}_slice_{index}" for volume in range(6) for index in range(11)] + ["lone"])
+    items = [item for items in load_datalist(root, volume_pattern=r"(.*)_slice_\d+").values() for item in items]
+    by_key = {item["key"]: item for item in items}
+    assert by_key["p1_slice_10"] | {"image": "", "label": ""} == {
+        "key": "p1_slice_10",
+        "image": "",
+        "label": "",
+        "group": "p1",
+        "volume": "p1",
+        "slice": "10",
+    }
+    assert by_key["lone"]["group"] == "lone" and "volume" not in by_key["lone"]
+    with pytest.raises(InputError, match="volume_pattern .* in 'lone', but no number ends that name"):
+        load_datalist(root, volume_pattern="^(...)")
+    with pytest.raises(InputError, match=r"volume_pattern '\(' is not a regular expression"):
+        load_datalist(root, volume_pattern="(")

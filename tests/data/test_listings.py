@@ -173,3 +173,62 @@ def test_bad_datalists(tmp_path, content, message):
     (tmp_path / "datalist.json").write_text(content)
     with pytest.raises(InputError, match=message):
         load_datalist(tmp_path)
+
+
+def test_slices_keep_their_volume_and_spacing(pairs_set, folder_set):
+    root = pairs_set({key: "" for key in GROUPS}, bare=["k9"])
+    rows = (root / "pairs.csv").read_text().splitlines()
+    extra = [",volume,slice,spacing", *(f",v{index // 2},{index % 2},0.5 0.5 5" for index in range(10))]
+    (root / "pairs.csv").write_text("\n".join(map("".join, zip(rows, extra))))
+    items = {item["key"]: item for items in load_datalist(root).values() for item in items}
+    assert {key: items["k4"][key] for key in ("volume", "slice", "spacing", "group")} == {
+        "volume": "v2",
+        "slice": "0",
+        "spacing": "0.5 0.5 5",
+        "group": "v2",
+    }
+    facts = {"volume": "v", "slice": 0, "spacing": [0.5, 0.5, 5]}
+    path = write_datalist(root, training=[pair(f"k{index}") for index in range(8)], unlabeled=[pair("k9") | facts])
+    assert load_datalist(path)["unlabeled"] == [
+        {"key": "k9", "image": str(root / "images/k9.png"), "group": "v"}
+        | {"volume": "v", "slice": "0", "spacing": "0.5 0.5 5"}
+    ]
+
+
+def test_an_ordered_datalist_pins_the_labelled_images(folder_set):
+    keys = [f"k{index}" for index in range(12)]
+    lists = {"training": [pair(key) for key in keys[8::-1]], "validation": [pair("k9")], "test": [pair("k10")]}
+    path = write_datalist(folder_set(keys), **lists, ordered=True)
+    for seed in (0, 1):
+        assert keys_of(load_datalist(path, 3, seed), "training") == ["k8", "k7", "k6"]
+    orders = {
+        tuple(keys_of(load_datalist(write_datalist(path.parent, **lists), 3, seed), "training")) for seed in (0, 1)
+    }
+    assert len(orders) == 2
+
+
+def scribble_set(pairs_set):
+    """Twelve images with masks, all but k11 with a scribble."""
+    keys = [f"k{index}" for index in range(12)]
+    root = pairs_set(dict.fromkeys(keys, ""), {"train": keys[:1] + keys[4:], "val": ["k2"], "test": ["k3"]})
+    rows = (root / "pairs.csv").read_text().splitlines()
+    extra = [",scribble", *(f",scribbles/{key}.png" for key in keys[:11]), ","]
+    (root / "pairs.csv").write_text("\n".join(map("".join, zip(rows, extra))))
+    return root
+
+
+def test_scribbles_label_the_training_images_only(pairs_set):
+    datalist = load_datalist(scribble_set(pairs_set), annotation="scribble")
+    assert keys_of(datalist, "unlabeled") == ["k11"] and len(datalist["training"]) == 8
+    assert all(item["label"].endswith(f"scribbles/{item['key']}.png") for item in datalist["training"])
+    assert [item["label"][-12:] for item in datalist["validation"] + datalist["test"]] == [
+        "masks/k2.png",
+        "masks/k3.png",
+    ]
+
+
+def test_annotations_that_are_not_there(pairs_set):
+    with pytest.raises(InputError, match="annotation is 'points': give mask or scribble"):
+        load_datalist(scribble_set(pairs_set), annotation="points")
+    with pytest.raises(InputError, match="holds no scribble at all"):
+        load_datalist(pairs_set(GROUPS, SPLIT), annotation="scribble")
