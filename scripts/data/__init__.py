@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a dataset folder to checked lists of images, and from image files to arrays and batches."""
 
+from scripts.data.caching import cached_dataset
 from scripts.data.checks import check_datalist
 from scripts.data.datalist import load_datalist
 from scripts.data.reader import ImageReader, MaskReader
@@ -12,6 +13,7 @@ __all__ = [
     "ImageReader",
     "MaskReader",
     "TwoStreamLoader",
+    "cached_dataset",
     "check_datalist",
     "load_datalist",
     "write_synthetic_set",

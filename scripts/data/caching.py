@@ -1,0 +1,116 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where preprocessed images are kept between epochs: in memory, on the disk, or nowhere, by their size."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import CacheDataset, Dataset, PersistentDataset
+
+from scripts.data.files import Item
+from scripts.errors import InputError
+
+logger = logging.getLogger("less_net")
+
+MODES = ("auto", "memory", "disk", "none")
+SHARE = 0.5  # of what is free that a list of images may take: two more lists, and the training itself, need some too
+CGROUP_LIMITS = (  # a container may have less memory than its machine: (limit, in use), cgroup 2 and 1
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+def cached_dataset(
+    data: Sequence[Item],
+    transform: Callable,
+    cache: str = "auto",
+    cache_dir: str | Path | None = None,
+    num_workers: int = 4,
+) -> Dataset:
+    """MONAI's ``CacheDataset``, ``PersistentDataset`` or ``Dataset``, whichever the size of the images allows.
+
+    The size is that of the first item after ``transform`` times the number of items. ``auto`` keeps the list in memory
+    while it takes at most half of what is free there, else in files in ``cache_dir`` while those take at most half of
+    the free disk, else it reads the images anew each time. What was chosen, and why, is logged.
+
+    Args:
+        data: the items of the list.
+        transform: deterministic preprocessing, whose result is kept.
+        cache: ``auto``, ``memory``, ``disk`` or ``none``.
+        cache_dir: folder for ``disk``, of this run and this preprocessing alone; a resumed run finds its files there.
+        num_workers: threads that fill the memory.
+
+    Raises:
+        InputError: no such ``cache``, or ``disk`` without ``cache_dir``.
+    """
+    if cache not in MODES:
+        raise InputError(f"cache is {cache!r}: give one of {', '.join(MODES)}")
+    if cache == "disk" and not cache_dir:
+        raise InputError("cache is 'disk', but there is no cache_dir: give a folder")
+    mode, reason = choose(data, transform, cache_dir) if cache == "auto" and len(data) else (cache, "as asked for")
+    if mode in ("disk", "none") and len(data):
+        logger.info("%d images are kept %s (%s)", len(data), "on the disk" if mode == "disk" else "nowhere", reason)
+    if mode in ("memory", "auto"):
+        return CacheDataset(data, transform, num_workers=num_workers, progress=sys.stderr.isatty())
+    return PersistentDataset(data, transform, cache_dir) if mode == "disk" else Dataset(data, transform)
+
+
+def choose(data: Sequence[Item], transform: Callable, cache_dir: str | Path | None) -> tuple[str, str]:
+    """(``memory``, ``disk`` or ``none``, why) for a list that is not empty."""
+    needed = len(data) * item_bytes(transform(data[0]))
+    memory = free_memory()
+    if needed <= SHARE * memory:
+        return "memory", ""
+    reason = f"they take {needed / 1e9:.1f} GB, and {memory / 1e9:.1f} GB of memory are free"
+    if cache_dir:
+        disk = free_disk(Path(cache_dir))
+        if needed <= SHARE * disk:
+            return "disk", f"{reason}; in {cache_dir}"
+        reason += f" and {disk / 1e9:.1f} GB of disk"
+    return "none", f"{reason}; raise num_workers if reading them holds the training up"
+
+
+def item_bytes(item: Mapping[str, Any]) -> int:
+    """Bytes of the tensors of a preprocessed item."""
+    tensors = [value for value in item.values() if isinstance(value, torch.Tensor)]
+    return sum(value.numel() * value.element_size() for value in tensors)
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process may still take: what the system has free, or its container, if that is less."""
+    limits = [limit - used for limit, used in map(_read_pair, CGROUP_LIMITS) if limit is not None and used is not None]
+    return max(0, min([_system_memory(), *limits]))
+
+
+def _system_memory() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:  # macOS tells the memory it has, not what is free: count on half
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return 4 * 1024**3
+
+
+def _read_pair(paths: tuple[Path, Path]) -> tuple[int | None, int | None]:
+    try:
+        return int(paths[0].read_text()), int(paths[1].read_text())
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return None, None
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk that holds ``folder``, or will."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
