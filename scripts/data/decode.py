@@ -11,7 +11,8 @@ import nibabel
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
-from scripts.data.files import is_nifti
+from scripts.data import dicom
+from scripts.data.files import is_dicom, is_nifti, reading
 from scripts.errors import InputError
 
 # Modes that Pillow hands out as plain arrays of grey values, colours, or colours and a last channel to be dropped.
@@ -40,7 +41,7 @@ class Decoded:
 
 
 def decode(path: str | Path, indices: bool = False) -> Decoded:
-    """Reads a picture (PNG, JPEG, TIFF, BMP) or a 2-D NIfTI file.
+    """Reads a picture (PNG, JPEG, TIFF, BMP), a DICOM file of one frame or a 2-D NIfTI file.
 
     The EXIF orientation is applied, so that the array is what a viewer shows. The pages of a TIFF file are channels.
 
@@ -51,15 +52,15 @@ def decode(path: str | Path, indices: bool = False) -> Decoded:
     Raises:
         InputError: the file is missing, damaged, too large, a volume, or of a kind that is not read.
     """
-    if not Path(path).is_file():
-        raise InputError(f"The file {path} does not exist: add it or correct the entry that names it.")
-    try:
+    with reading(path):
+        if is_dicom(path):
+            return _decode_dicom(path)
         return _decode_nifti(path) if is_nifti(path) else _decode_picture(path, indices)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error and more on damaged files
-        reason = " ".join(str(error).replace(str(path), "the file").split()).rstrip(".") or type(error).__name__
-        raise InputError(f"The image {path} cannot be read ({reason}): replace or remove it.") from error
+
+
+def _decode_dicom(path: str | Path) -> Decoded:
+    frame = dicom.read_frame(path)
+    return Decoded(frame.array, frame.affine, lossy=frame.lossy, eight_bit=frame.eight_bit)
 
 
 def _decode_picture(path: str | Path, indices: bool) -> Decoded:

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from scripts.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-IMAGE_SUFFIXES = PICTURE_SUFFIXES + NIFTI_SUFFIXES
+DICOM_SUFFIXES = (".dcm",)
+IMAGE_SUFFIXES = PICTURE_SUFFIXES + NIFTI_SUFFIXES + DICOM_SUFFIXES
 
 Item = dict[str, str]
 
@@ -41,6 +43,11 @@ def is_nifti(path: str | Path) -> bool:
     return str(path).lower().endswith(NIFTI_SUFFIXES)
 
 
+def is_dicom(path: str | Path) -> bool:
+    """Whether the name is that of a DICOM file."""
+    return str(path).lower().endswith(DICOM_SUFFIXES)
+
+
 def is_image(path: str | Path) -> bool:
     """Whether the name is that of an image this bundle reads; hidden files (``._a.png``) are not."""
     name = Path(path).name
@@ -54,6 +61,26 @@ def stem(path: str | Path) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return Path(name).stem
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Around the decoding of a file: whatever the decoder raises becomes one sentence about the file.
+
+    Raises:
+        InputError: the file is missing, no regular file (a folder, a pipe), or cannot be decoded.
+    """
+    if not Path(path).exists():
+        raise InputError(f"The file {path} does not exist: add it or correct the entry that names it.")
+    if not Path(path).is_file():
+        raise InputError(f"{path} has the name of an image but is no regular file: rename or remove it.")
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error and more on damaged files
+        reason = " ".join(str(error).replace(str(path), "the file").split()).rstrip(".") or type(error).__name__
+        raise InputError(f"The image {path} cannot be read ({reason}): replace or remove it.") from error
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
