@@ -4,6 +4,13 @@
 
 from scripts.networks.base import SegmentationNetwork
 from scripts.networks.lessnet import LESSNet
+from scripts.networks.multi_scale import MultiScale, TwoDecoders
 from scripts.networks.unet import UNet
 
-__all__ = ["LESSNet", "SegmentationNetwork", "UNet"]
+__all__ = [
+    "LESSNet",
+    "MultiScale",
+    "SegmentationNetwork",
+    "TwoDecoders",
+    "UNet",
+]
