@@ -6,6 +6,7 @@ from scripts.losses.consistency import weighted_cross_entropy, weighted_dice_los
 from scripts.losses.contrast import class_info_nce, class_means, sample_per_class
 from scripts.losses.distillation import class_vectors, distillation_loss, multi_scale_distillation
 from scripts.losses.partial import PartialCrossEntropy, entropy
+from scripts.losses.pseudo import gate, pseudo_label_loss
 from scripts.losses.segmentation import IGNORE_INDEX, SegmentationLoss, cross_entropy, soft_dice_loss
 from scripts.losses.spatial import drawn_edge_difference, edge_difference, neighbour_difference, sobel
 
@@ -21,8 +22,10 @@ __all__ = [
     "drawn_edge_difference",
     "edge_difference",
     "entropy",
+    "gate",
     "multi_scale_distillation",
     "neighbour_difference",
+    "pseudo_label_loss",
     "sample_per_class",
     "sobel",
     "soft_dice_loss",

@@ -16,7 +16,7 @@ from scripts.methods.base import LearningRule, Weight
 from scripts.methods.prior import ClassPrior
 from scripts.methods.similarity import SimilarityContrast
 from scripts.switches import as_bool
-from scripts.transforms import random_boxes
+from scripts.transforms import another, random_boxes
 
 
 class LessNet(LearningRule):
@@ -154,9 +154,7 @@ class LessNet(LearningRule):
         valid = labels != IGNORE_INDEX
         truth = F.one_hot(torch.where(valid, labels, 0)[:, 0].long(), self.num_classes).movedim(-1, 1).to(target.dtype)
         pool = [torch.cat(pair) for pair in ((unlabelled, images), (target, truth), (weight, valid.to(weight.dtype)))]
-        # a shift by 1..size-1 pairs every image with another one
-        shift = torch.randint(1, max(size, 2), (1,), device=device)
-        other = (torch.arange(size, device=device) + shift) % size
+        other = another(size, device)
         from_labelled = size + torch.randint(0, len(images), (size,), device=device)
         partner = torch.where(torch.rand(size, device=device) < self.mix_labelled, from_labelled, other)
         boxes = random_boxes(size, (unlabelled.shape[-2], unlabelled.shape[-1]), device, p=self.cutmix)

@@ -2,10 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random views of whole batches, on the training device; resizing; saving of predicted masks."""
 
-from scripts.transforms.mix import random_boxes
+from scripts.transforms.mix import another, cut_mix, random_boxes
 from scripts.transforms.output import SaveMaskd
 from scripts.transforms.resize import ResizePlaned
 from scripts.transforms.strong import StrongView, gaussian_blur
 from scripts.transforms.weak import IGNORE_INDEX, WeakView
 
-__all__ = ["IGNORE_INDEX", "ResizePlaned", "SaveMaskd", "StrongView", "WeakView", "gaussian_blur", "random_boxes"]
+__all__ = [
+    "IGNORE_INDEX",
+    "ResizePlaned",
+    "SaveMaskd",
+    "StrongView",
+    "WeakView",
+    "another",
+    "cut_mix",
+    "gaussian_blur",
+    "random_boxes",
+]

@@ -7,7 +7,18 @@ import torch
 
 from scripts.errors import InputError
 from scripts.losses import IGNORE_INDEX
-from scripts.methods import LessNet, MeanTeacher, SigmoidRamp, SimilarityContrast, Supervised
+from scripts.methods import (
+    BidirectionalCopyPaste,
+    CrossPseudoSupervision,
+    FixMatch,
+    LessNet,
+    MeanTeacher,
+    SigmoidRamp,
+    SimilarityContrast,
+    Supervised,
+    UncertaintyAwareMeanTeacher,
+    UniMatch,
+)
 from scripts.networks import LESSNet, UNet
 from scripts.transforms import StrongView
 
@@ -28,6 +39,11 @@ RULES = {
     "less_net_bare": lambda n, k: LessNet(n, num_classes=k, cutmix=0, feature_perturbation=0, adaptive=False),
     "less_net_soft": lambda n, k: less_net(n, k, soft=True, threshold=0.0),
     "less_net_all": lambda n, k: less_net(n, k, align=True, trust=True, flips=1),
+    "ua_mt": lambda n, k: UncertaintyAwareMeanTeacher(n, strong_view=StrongView(), passes=2),
+    "cps": lambda n, k: CrossPseudoSupervision(n, unet(k), strong_view=StrongView()),
+    "fixmatch": lambda n, k: FixMatch(n, strong_view=StrongView(), threshold=0.2),
+    "unimatch": lambda n, k: UniMatch(n, strong_view=StrongView(), threshold=0.2),
+    "bcp": lambda n, k: BidirectionalCopyPaste(n, strong_view=StrongView()),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.losses import IGNORE_INDEX
-from scripts.transforms import StrongView, WeakView, gaussian_blur, random_boxes
+from scripts.transforms import StrongView, WeakView, another, cut_mix, gaussian_blur, random_boxes
 
 SHAPES = [(3, 1, 64, 64), (2, 3, 48, 65), (2, 5, 33, 21)]
 
@@ -84,3 +84,23 @@ def test_boxes_cover_the_asked_area():
     assert boxes.shape == (500, 1, 40, 60) and 0.08 < share.min() and share.max() < 0.33
     empty = random_boxes(500, (40, 60), torch.device("cpu"), p=0.4).any(dim=-1).any(dim=-1)
     assert 0.3 < empty.float().mean() < 0.5
+
+
+def test_another_image_is_never_the_same_one():
+    torch.manual_seed(0)
+    for size in (2, 3, 8):
+        drawn = torch.stack([another(size, torch.device("cpu")) for _ in range(50)])
+        assert (drawn != torch.arange(size)).all() and len(drawn[:, 0].unique()) == size - 1
+    assert another(1, torch.device("cpu")).tolist() == [0]
+
+
+def test_cut_mix_moves_all_tensors_alike():
+    torch.manual_seed(0)
+    values = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 30, 30)
+    image, label = cut_mix((values, values[:, :1].long()), p=1.0, area=(4 / 9, 4 / 9), aspect=1.0)
+    assert torch.equal(image[:, :1].long(), label)
+    pasted = image != values
+    assert torch.allclose(pasted.float().mean(dim=(1, 2, 3)), torch.tensor(4 / 9), atol=0.05)
+    columns, rows = pasted[0, 0].any(1), pasted[0, 0].any(0)
+    assert columns.sum() == rows.sum() and pasted[0, 0].sum() == columns.sum() * rows.sum()
+    assert torch.equal(cut_mix((values,), p=0.0)[0], values)
