@@ -31,6 +31,7 @@ class Decoded:
         alpha: whether the last channel is transparency or padding.
         lossy: whether the compression has changed the values.
         eight_bit: whether values are 0 to 255 by the nature of the format.
+        window: the values of black and white, where a NIfTI header says them.
     """
 
     array: np.ndarray
@@ -38,6 +39,7 @@ class Decoded:
     alpha: bool = False
     lossy: bool = False
     eight_bit: bool = False
+    window: tuple[float, float] | None = None
 
 
 def decode(path: str | Path, indices: bool = False) -> Decoded:
@@ -109,10 +111,16 @@ def _decode_nifti(path: str | Path) -> Decoded:
     shape = image.shape
     channels = [size for size in shape[2:] if size != 1]
     if len(shape) < 2 or len(channels) > 1:
-        raise InputError(f"{path} has the shape {shape}, not that of one 2-D image: export its slices one by one.")
+        raise InputError(
+            f"{path} has the shape {shape}, not that of one 2-D image: cut it with 'python -m bundle prepare'."
+        )
+    if 0 in shape:
+        raise InputError(f"{path} has the shape {shape}, so it is empty: replace or remove it.")
     _check_size(path, shape)
     values = np.asanyarray(image.dataobj)
     if values.dtype.names:  # the NIfTI types RGB24 and RGBA32
         values = np.stack([values[name] for name in values.dtype.names], axis=-1).reshape(*shape[:2], -1)
     array = np.moveaxis(values.reshape(*shape[:2], -1), -1, 0)
-    return Decoded(array, np.asarray(image.affine, dtype=np.float64))
+    low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
+    window = (low, high) if np.isfinite(high - low) and high > low else None
+    return Decoded(array, np.asarray(image.affine, dtype=np.float64), window=window)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scripts.data.files import is_dicom, reading
+from scripts.data.files import is_dicom, is_image, reading
 from scripts.errors import InputError
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
@@ -128,10 +128,13 @@ def is_series(folder: str | Path) -> bool:
 def _holds_dicom(path: Path) -> bool:
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
-    if is_dicom(path):
-        return True
-    with reading(path), path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+    if is_image(path):
+        return is_dicom(path)
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def read_series(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:

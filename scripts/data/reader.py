@@ -12,30 +12,38 @@ which would hide the message and read the file by another convention.
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import monai.data
+import nibabel
 import numpy as np
 from monai.utils import MetaKeys, ensure_tuple
 
 from scripts.data.decode import Decoded, decode
-from scripts.data.files import is_image
+from scripts.data.files import is_image, is_nifti
+from scripts.data.volumes import is_volume, read_volume, scale_by_percentiles, scale_volume
 from scripts.errors import InputError
 
 IGNORE_INDEX = 255
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-PERCENTILES = (0.5, 99.5)
+
+# where pydicom is installed, LoadImaged also makes a reader of its own, which warns that it has no GPU decoder
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 class _FileReader(monai.data.ImageReader):
     """What both readers share: the file names are passed on, and the metadata that MONAI's writers need."""
 
+    indices = False
+    channels = 1
+
     def verify_suffix(self, filename: Sequence[Any] | Any) -> bool:
-        """Whether all the names have a suffix that is read."""
-        return all(is_image(name) for name in ensure_tuple(filename))
+        """Whether all the names have a suffix that is read, or are folders."""
+        return all(is_image(name) or Path(name).is_dir() for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[Any] | Any, **kwargs: Any) -> str:
         """Returns the file's name; see the module on why nothing is opened here."""
@@ -51,16 +59,33 @@ class _FileReader(monai.data.ImageReader):
         Raises:
             InputError: see :func:`scripts.data.decode.decode` and the class.
         """
+        if is_volume(img) and not self._is_channels(img):
+            return self.get_volume(img)
         decoded = decode(img, indices=self.indices)
-        array = np.ascontiguousarray(self.convert(decoded, img))
+        return self._with_metadata(self.convert(decoded, img), decoded.affine)
+
+    def get_volume(self, path: str) -> tuple[np.ndarray, dict]:
+        """Reads a volume; here: refuses it.
+
+        Raises:
+            InputError: always, but for readers that read volumes.
+        """
+        raise InputError(f"{path} is a volume, not one 2-D image: cut it into slices with 'python -m bundle prepare'.")
+
+    def _is_channels(self, path: str) -> bool:
+        """Whether the third axis of a NIfTI file holds the channels: only if a grey volume would not fit anyway."""
+        return self.channels not in (1, 3) and is_nifti(path) and nibabel.load(path).shape[2:] == (self.channels,)
+
+    @staticmethod
+    def _with_metadata(array: np.ndarray, affine: np.ndarray, **more: Any) -> tuple[np.ndarray, dict]:
+        array = np.ascontiguousarray(array)
         return array, {
-            MetaKeys.AFFINE: decoded.affine,
-            MetaKeys.ORIGINAL_AFFINE: decoded.affine.copy(),
+            MetaKeys.AFFINE: affine,
+            MetaKeys.ORIGINAL_AFFINE: affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape[1:]),
             MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
+            **more,
         }
-
-    indices = False
 
     @abstractmethod
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
@@ -70,24 +95,49 @@ class _FileReader(monai.data.ImageReader):
 class ImageReader(_FileReader):
     """Reads an image as float32 in [0, 1], shape (channels, X, Y).
 
-    Eight-bit pictures are divided by 255. Other values (16-bit, float, NIfTI) are scaled so that their 0.5th and
-    99.5th percentile become 0 and 1, and clipped: colours together, other channels each. Transparency is dropped, grey
-    is repeated to three channels, colour becomes luminance where one channel is wanted.
+    Eight-bit pictures are divided by 255. Other values (16-bit, float, NIfTI, DICOM) are scaled so that their 0.5th and
+    99.5th percentile become 0 and 1, and clipped: colours together, other channels each. A NIfTI file whose header says
+    what is black and white (``cal_min`` and ``cal_max``, as slices of volumes do) is scaled by that. Transparency is
+    dropped, grey is repeated to three channels, colour becomes luminance where one channel is wanted.
+
+    Volumes are (channels, X, Y, Z), turned into their plane (:mod:`scripts.data.volumes`) and scaled as a whole; their
+    metadata hold ``plane``, ``source_shape`` and ``source_affine``, which lead back.
 
     Args:
         channels: the channels of the array, the network's input channels.
+        volumes: read volumes (NIfTI, DICOM files with several frames, folders with one DICOM series); else refuse them.
+        plane: the plane volumes are cut in: ``auto``, ``axial``, ``coronal`` or ``sagittal``.
 
     Raises:
-        InputError: the channels do not match, or a value is not finite.
+        InputError: the channels do not match, a value is not finite, or a volume is not wanted.
 
     Example:
         >>> from monai.transforms import LoadImaged
         >>> load = LoadImaged("image", reader=ImageReader(channels=3))
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, volumes: bool = False, plane: str = "auto") -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.volumes, self.plane = channels, volumes, plane
+
+    def get_volume(self, path: str) -> tuple[np.ndarray, dict]:
+        """The volume as float32 in [0, 1], (channels, X, Y, Z), and its metadata.
+
+        Raises:
+            InputError: see :func:`scripts.data.volumes.read_volume` and the class.
+        """
+        if not self.volumes:
+            return super().get_volume(path)
+        volume = read_volume(path, self.plane)
+        count = len(volume.array)
+        if count != self.channels and (count, self.channels) != (1, 3):
+            raise InputError(
+                f"{path} has {count} channels or points in time, but in_channels is {self.channels}: give volumes of "
+                f"{self.channels}, or one file a point in time."
+            )
+        array = np.repeat(scale_volume(volume.array), self.channels // count, axis=0)
+        way_back = {"source_shape": np.asarray(volume.source_shape), "source_affine": volume.source_affine}
+        return self._with_metadata(array, volume.affine, plane=volume.plane, **way_back)
 
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The image as float32 in [0, 1], (channels, X, Y)."""
@@ -95,7 +145,11 @@ class ImageReader(_FileReader):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path} holds NaN or infinite values: replace them or remove the image.")
         array = self._match_channels(array.astype(np.float32), decoded.alpha, path)
-        return array / np.float32(255) if decoded.eight_bit else _scale(array)
+        if decoded.window:
+            low, high = (np.float32(value) for value in decoded.window)
+            return np.clip((array - low) / (high - low), 0, 1)
+        axes = None if len(array) == 3 else (1, 2)
+        return array / np.float32(255) if decoded.eight_bit else scale_by_percentiles(array, axes)
 
     def _match_channels(self, array: np.ndarray, alpha: bool, path: str | Path) -> np.ndarray:
         if len(array) == self.channels:
@@ -113,14 +167,6 @@ class ImageReader(_FileReader):
         )
 
 
-def _scale(array: np.ndarray) -> np.ndarray:
-    """Percentiles to 0 and 1; a constant image becomes 0."""
-    axes = None if len(array) == 3 else (1, 2)
-    low, high = np.percentile(array, PERCENTILES, axis=axes, keepdims=True).astype(np.float32)
-    span = np.where(high > low, high - low, np.float32(1))
-    return np.clip((array - low) / span, 0, 1)
-
-
 class MaskReader(_FileReader):
     """Reads a mask as class indices, uint8, shape (1, X, Y); 255 is the ignore index.
 
@@ -132,6 +178,7 @@ class MaskReader(_FileReader):
 
     Args:
         num_classes: the classes, background included.
+        ignore_value: another value that becomes 255, as scribbles mark pixels without a label by ``num_classes``.
 
     Raises:
         InputError: a value is no class, the mask is in colour, or JPEG compression has changed its values.
@@ -139,9 +186,9 @@ class MaskReader(_FileReader):
 
     indices = True
 
-    def __init__(self, num_classes: int = 2) -> None:
+    def __init__(self, num_classes: int = 2, ignore_value: int = IGNORE_INDEX) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.ignore_value = num_classes, ignore_value
 
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The mask as class indices, uint8, (1, X, Y)."""
@@ -156,9 +203,9 @@ class MaskReader(_FileReader):
         present = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
         if self.num_classes == 2 and np.isin(present, (0, IGNORE_INDEX)).all():
             return (values == IGNORE_INDEX).astype(np.uint8)
-        strange = present[~np.isin(present, (*range(self.num_classes), IGNORE_INDEX))]
+        strange = present[~np.isin(present, (*range(self.num_classes), IGNORE_INDEX, self.ignore_value))]
         if not len(strange):
-            return values.astype(np.uint8)
+            return np.where(values == self.ignore_value, np.uint8(IGNORE_INDEX), values.astype(np.uint8))
         if lossy:
             raise InputError(
                 f"The mask {path} is a JPEG, whose compression has blurred the classes: save masks as PNG."

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nibabel
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImaged, 
 from PIL import Image
 
 from scripts.data import ImageReader, MaskReader
+from scripts.data.volumes import turn_back
 from scripts.errors import InputError
 
 WIDTH, HEIGHT = 7, 5
@@ -117,7 +120,7 @@ def test_flat_nifti_shapes(tmp_path, shape):
 def test_nifti_channels_must_be_the_wanted_number(tmp_path, shape):
     nibabel.save(nibabel.Nifti1Image(np.random.rand(*shape).astype(np.float32), np.eye(4)), tmp_path / "a.nii.gz")
     assert read_image(tmp_path / "a.nii.gz", channels=4).shape == (4, 7, 5)
-    with pytest.raises(InputError, match="4 channels"):
+    with pytest.raises(InputError, match="4 channels" if len(shape) == 4 else "bundle prepare"):
         read_image(tmp_path / "a.nii.gz", channels=3)
 
 
@@ -134,9 +137,57 @@ def test_colour_nifti_is_read(tmp_path):
     assert read_image(tmp_path / "a.nii").shape == (3, 7, 5)
 
 
-def test_a_volume_is_refused(tmp_path):
-    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 3, 2), np.float32), np.eye(4)), tmp_path / "a.nii")
-    with pytest.raises(InputError, match="export its slices"):
+@pytest.mark.parametrize("shape", [(4, 4, 3), (4, 4, 3, 2), (4, 4, 30)])
+def test_a_volume_is_refused(tmp_path, shape):
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)), tmp_path / "a.nii")
+    for read in (read_image, read_mask):
+        with pytest.raises(InputError, match="a.nii is a volume.*python -m bundle prepare"):
+            read(tmp_path / "a.nii")
+
+
+def test_a_volume_is_turned_scaled_and_knows_the_way_back(tmp_path):
+    values = np.random.default_rng(1).normal(50, 20, (6, 5, 4)).astype(np.float32)
+    affine = np.array([[0, 0, 4, 7], [0.5, 0, 0, 1], [0, -0.6, 0, 2], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii.gz")
+    reader = ImageReader(3, volumes=True)
+    array, meta = reader.get_data(str(tmp_path / "a.nii.gz"))
+    assert meta["plane"] == "sagittal" and array.shape == (3, 6, 5, 4) and array.dtype == np.float32
+    low, high = np.percentile(values, (0.5, 99.5))
+    expected = np.clip((values - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(turn_back(array[1], meta["source_affine"], meta["plane"]), expected, atol=1e-5)
+    assert tuple(meta["source_shape"]) == (6, 5, 4)
+    with pytest.raises(InputError, match="1 channels or points in time, but in_channels is 2"):
+        ImageReader(2, volumes=True).get_data(str(tmp_path / "a.nii.gz"))
+
+
+def test_a_series_in_time_is_no_image_of_channels(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 5, 4, 20), np.int16), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="a.nii has 20 channels or points in time"):
+        ImageReader(3, volumes=True).get_data(str(tmp_path / "a.nii"))
+
+
+@pytest.mark.parametrize("window", [(0, 1), (0.25, 0.75), (0, 0), (5, 2)])
+def test_the_header_says_black_and_white(tmp_path, window):
+    values = np.linspace(0.2, 0.6, 35).reshape(7, 5, 1).astype(np.float32)
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    image.header["cal_min"], image.header["cal_max"] = window
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    low, high = window if window[1] > window[0] else np.percentile(values, (0.5, 99.5))
+    expected = np.clip((values[..., 0] - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(read_image(tmp_path / "a.nii.gz", channels=1)[0], expected, atol=1e-5)
+
+
+def test_a_folder_or_pipe_with_the_name_of_an_image_is_named(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    os.mkfifo(tmp_path / "b.nii.gz")
+    for name in ("a.png", "b.nii.gz"):
+        with pytest.raises(InputError, match=f"{name} has the name of an image but is no regular file"):
+            read_image(tmp_path / name)
+
+
+def test_an_empty_nifti_is_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((0, 5), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="a.nii .*empty"):
         read_image(tmp_path / "a.nii")
 
 
@@ -222,6 +273,17 @@ def test_a_value_outside_the_classes_is_named(tmp_path, values, num_classes, nam
         read_mask(path, num_classes)
 
 
+@pytest.mark.parametrize(
+    "num_classes, values, expected", [(4, (0, 3, 4, 255), (0, 3, 255, 255)), (2, (2, 2), (255, 255))]
+)
+def test_the_ignore_value_of_scribbles(tmp_path, num_classes, values, expected):
+    path = save(tmp_path / "a.png", np.array([values], np.uint8))
+    mask = MaskReader(num_classes, ignore_value=num_classes).get_data(path)[0]
+    assert mask.dtype == np.uint8 and mask.ravel().tolist() == list(expected)
+    with pytest.raises(InputError, match=f"holds the value {num_classes}"):
+        MaskReader(num_classes).get_data(path)
+
+
 def test_palette_mask_with_border_gives_indices(tmp_path):
     values = np.zeros((HEIGHT, WIDTH), np.uint8)
     values[1:4, 1:4] = 255
@@ -254,7 +316,7 @@ def test_jpeg_masks_pass_only_if_their_values_survived(tmp_path):
 
 def test_load_image_gives_our_message_not_another_readers_array(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 3, 2), np.float32), np.eye(4)), tmp_path / "a.nii")
-    with pytest.raises(InputError, match="export its slices"):
+    with pytest.raises(InputError, match="bundle prepare"):
         LoadImaged("image", reader=ImageReader())({"image": str(tmp_path / "a.nii")})
 
 
@@ -270,7 +332,7 @@ def test_a_prediction_returns_to_the_original_size_and_is_saved(tmp_path, suffix
     if suffix == ".png":
         save(path, COLOURS)
     else:
-        nibabel.save(nibabel.Nifti1Image(COLOURS.transpose(1, 0, 2), np.diag([0.7, 0.7, 1, 1])), path)
+        nibabel.save(nibabel.Nifti1Image(COLOURS.transpose(1, 0, 2)[:, :, None], np.diag([0.7, 0.7, 1, 1])), path)
     before = Compose(
         [
             LoadImaged("image", reader=ImageReader()),
