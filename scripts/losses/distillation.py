@@ -51,7 +51,9 @@ def class_vectors(embeddings: Tensor, regions: Tensor, least: float = 10.0) -> t
         L2-normalised means (B * K, D), and their classes (B * K,), -1 where a class has no vector.
     """
     batch, classes = regions.shape[:2]
-    sums = torch.einsum("bdxy,bkxy->bkd", embeddings.float(), regions.float())
+    # half precision would overflow in the sum over all pixels of an image
+    with torch.autocast(embeddings.device.type, enabled=False):
+        sums = torch.einsum("bdxy,bkxy->bkd", embeddings.float(), regions.float())
     size = regions.float().sum(dim=(2, 3))
     vectors = F.normalize(sums / size.clamp(min=1e-6).unsqueeze(2), dim=2)
     index = torch.arange(classes, device=regions.device).expand(batch, classes)

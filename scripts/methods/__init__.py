@@ -5,29 +5,40 @@
 from scripts.methods.base import LearningRule
 from scripts.methods.bcp import BidirectionalCopyPaste
 from scripts.methods.cps import CrossPseudoSupervision
+from scripts.methods.dmpls import DMPLS
+from scripts.methods.entropy_minimisation import EntropyMinimisation
 from scripts.methods.fixmatch import FixMatch
 from scripts.methods.less_net import LessNet
 from scripts.methods.mean_teacher import MeanTeacher
+from scripts.methods.partial_ce import PartialCE
 from scripts.methods.prior import ClassPrior
 from scripts.methods.ramps import SigmoidRamp
+from scripts.methods.scribsd_plus import ClassContrast, ScribSDPlus
 from scripts.methods.similarity import SimilarityContrast
 from scripts.methods.supervised import Supervised
 from scripts.methods.teacher import EMATeacher
 from scripts.methods.ua_mt import UncertaintyAwareMeanTeacher
 from scripts.methods.unimatch import UniMatch
+from scripts.methods.ustm import USTM
 
 __all__ = [
     "BidirectionalCopyPaste",
+    "ClassContrast",
     "ClassPrior",
     "CrossPseudoSupervision",
+    "DMPLS",
     "EMATeacher",
+    "EntropyMinimisation",
     "FixMatch",
     "LearningRule",
     "LessNet",
     "MeanTeacher",
+    "PartialCE",
+    "ScribSDPlus",
     "SigmoidRamp",
     "SimilarityContrast",
     "Supervised",
+    "USTM",
     "UncertaintyAwareMeanTeacher",
     "UniMatch",
 ]

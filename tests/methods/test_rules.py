@@ -8,18 +8,24 @@ import torch
 from scripts.errors import InputError
 from scripts.losses import IGNORE_INDEX
 from scripts.methods import (
+    DMPLS,
+    USTM,
     BidirectionalCopyPaste,
+    ClassContrast,
     CrossPseudoSupervision,
+    EntropyMinimisation,
     FixMatch,
     LessNet,
     MeanTeacher,
+    PartialCE,
+    ScribSDPlus,
     SigmoidRamp,
     SimilarityContrast,
     Supervised,
     UncertaintyAwareMeanTeacher,
     UniMatch,
 )
-from scripts.networks import LESSNet, UNet
+from scripts.networks import LESSNet, MultiScale, TwoDecoders, UNet
 from scripts.transforms import StrongView
 
 
@@ -30,6 +36,11 @@ def unet(classes=2):
 def less_net(network, classes=2, **arguments):
     contrast = SimilarityContrast(network.feature_channels, classes, samples=16)
     return LessNet(network, num_classes=classes, contrast=contrast, strong_view=StrongView(), **arguments)
+
+
+def scribsd_plus(network, classes=2, **arguments):
+    contrast = ClassContrast(network.fused_channels, dim=8, threshold=0.0, stride=2)
+    return ScribSDPlus(network, strong_view=StrongView(), **{"contrast": contrast, **arguments})
 
 
 RULES = {
@@ -44,7 +55,21 @@ RULES = {
     "fixmatch": lambda n, k: FixMatch(n, strong_view=StrongView(), threshold=0.2),
     "unimatch": lambda n, k: UniMatch(n, strong_view=StrongView(), threshold=0.2),
     "bcp": lambda n, k: BidirectionalCopyPaste(n, strong_view=StrongView()),
+    "partial_ce": lambda n, k: PartialCE(n, strong_view=StrongView()),
+    "entropy_minimisation": lambda n, k: EntropyMinimisation(n, strong_view=StrongView()),
+    "ustm": lambda n, k: USTM(n, strong_view=StrongView(), passes=2),
+    "dmpls": lambda n, k: DMPLS(n, strong_view=StrongView()),
+    "scribsd_plus": scribsd_plus,
+    "scribsd_plus_one_scale": lambda n, k: scribsd_plus(n, k, scales=1, contrast=None),
+    "scribsd_plus_bare": lambda n, k: scribsd_plus(n, k, scales=0, contrast=None),
 }
+
+
+def student(name, network, classes):
+    """What the rule trains: the network, or a wrapper that gives it several heads."""
+    if name == "dmpls":
+        return TwoDecoders(network, 3)
+    return MultiScale(network, 3, classes) if name.startswith("scribsd_plus") else network
 
 
 def batch(classes=2, size=(48, 40), labelled=2, unlabelled=3):
@@ -61,7 +86,7 @@ def batch(classes=2, size=(48, 40), labelled=2, unlabelled=3):
 @pytest.mark.parametrize("classes", [2, 7])
 def test_every_named_loss_is_finite_and_reaches_a_parameter(name, classes, make_network):
     torch.manual_seed(0)
-    network = make_network(classes)
+    network = student(name, make_network(classes), classes)
     rule = RULES[name](network, classes)
     network.train()
     for _ in range(2):
@@ -81,8 +106,8 @@ def test_every_named_loss_is_finite_and_reaches_a_parameter(name, classes, make_
 @pytest.mark.parametrize("name", RULES)
 def test_state_round_trip_and_update(name):
     torch.manual_seed(0)
-    network = unet()
-    rule, other = RULES[name](network, 2), RULES[name](unet(), 2)
+    network = student(name, unet(), 2)
+    rule, other = RULES[name](network, 2), RULES[name](student(name, unet(), 2), 2)
     rule(network, batch(), 0.5)
     with torch.no_grad():
         next(network.parameters()).add_(1)
