@@ -5,12 +5,16 @@
 from scripts.networks.base import SegmentationNetwork
 from scripts.networks.lessnet import LESSNet
 from scripts.networks.multi_scale import MultiScale, TwoDecoders
+from scripts.networks.timm_unet import TimmUNet
 from scripts.networks.unet import UNet
+from scripts.networks.unet_ssl4mis import SSL4MISUNet
 
 __all__ = [
     "LESSNet",
     "MultiScale",
+    "SSL4MISUNet",
     "SegmentationNetwork",
+    "TimmUNet",
     "TwoDecoders",
     "UNet",
 ]

@@ -4,10 +4,10 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
+
+from scripts.networks.perturbation import perturb
 
 
 class SegmentationNetwork(nn.Module, ABC):
@@ -20,7 +20,8 @@ class SegmentationNetwork(nn.Module, ABC):
     * ``network(x, return_features=True)``: (logits, features (B, F, about X/4, about Y/4));
     * ``network(x, feature_dropout=mask)``: whole channels of every encoder map are dropped with probability 0.5 for
       the samples where the boolean ``mask`` (B,) is set, the feature perturbation of UniMatch (Yang et al., CVPR
-      2023, section 3.2); only in training mode.
+      2023, section 3.2); numbers instead choose a kind of perturbation image by image, see
+      :mod:`scripts.networks.perturbation`; only in training mode.
     """
 
     # TorchScript reads the annotations of forward and what it calls: no string annotations in the files of networks
@@ -43,15 +44,9 @@ class SegmentationNetwork(nn.Module, ABC):
     ) -> Tensor | tuple[Tensor, Tensor]:
         maps = self.encode(x)
         if feature_dropout is not None and self.training:
-            maps = [drop_channels(m, feature_dropout) for m in maps]
+            maps = [perturb(m, feature_dropout) for m in maps]
         fused, features = self.decode(maps)
         logits = self.classify(fused, (x.shape[-2], x.shape[-1]))
         if return_features:
             return logits, features
         return logits
-
-
-def drop_channels(features: Tensor, where: Tensor, probability: float = 0.5) -> Tensor:
-    """Channel dropout (scaled, as ``torch.nn.Dropout2d``) on the samples where ``where`` (B,) is true."""
-    dropped = F.dropout2d(features, probability)
-    return torch.where(where.view(-1, 1, 1, 1), dropped, features)

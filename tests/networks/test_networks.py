@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One base test for every network: shapes, channels, classes, features, save and load, script, trace, export."""
 
+import io
+
+import onnxruntime
 import pytest
 import timm
 import torch
 
 from scripts.errors import InputError
-from scripts.networks import LESSNet, SegmentationNetwork, UNet
+from scripts.networks import LESSNet, SegmentationNetwork, SSL4MISUNet, TimmUNet, UNet
 
 
 class NetworkTests:
@@ -33,13 +36,16 @@ class NetworkTests:
         network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
-    def test_feature_dropout_touches_only_the_chosen_images(self):
+    @pytest.mark.parametrize("kind", [True, 1, 2, 3])
+    def test_feature_perturbation_touches_only_the_chosen_images(self, kind):
         network = self.make()
         for module in network.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()  # batch statistics would carry the perturbation over
+            if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+                module.eval()
         image = torch.rand(2, 3, 64, 64)
-        plain, dropped = network(image), network(image, feature_dropout=torch.tensor([False, True]))
+        plain, dropped = network(image), network(image, feature_dropout=torch.tensor([type(kind)(0), kind]))
         assert torch.allclose(plain[0], dropped[0], atol=1e-5) and not torch.allclose(plain[1], dropped[1], atol=1e-3)
 
     def test_state_dict_round_trip(self):
@@ -66,6 +72,24 @@ class NetworkTests:
         with torch.no_grad():
             assert torch.allclose(traced(image), network(image), atol=1e-4)
             assert torch.allclose(exported(image), network(image), atol=1e-4)
+
+    def test_torchscript_equals_eager_at_any_size(self):
+        network = self.make().eval()
+        scripted = torch.jit.script(network)
+        for size in ((64, 64), (70, 33)):
+            image = torch.rand(2, 3, *size)
+            with torch.no_grad():
+                assert torch.allclose(scripted(image), network(image), atol=1e-4)
+
+    def test_onnx_equals_eager(self):
+        network, file = self.make().eval(), io.BytesIO()
+        names = {"input_names": ["image"], "dynamic_axes": {"image": {0: "batch"}}}
+        torch.onnx.export(network, (torch.rand(1, 3, 64, 64),), file, dynamo=False, opset_version=17, **names)
+        session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+        image = torch.rand(2, 3, 64, 64)
+        with torch.no_grad():
+            found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+            assert torch.allclose(found, network(image), atol=1e-4)
 
 
 class TestLESSNet(NetworkTests):
@@ -117,3 +141,25 @@ class TestUNet(NetworkTests):
 
     def test_default_is_the_peers_size(self):
         assert sum(p.numel() for p in UNet().parameters()) == pytest.approx(1.95e6, rel=0.01)
+
+
+class TestSSL4MISUNet(NetworkTests):
+    network = SSL4MISUNet
+    arguments = {"channels": (8, 8, 16, 16, 32), "dropout": 0.0}
+
+    def test_default_is_the_published_size_with_dropout_growing_with_depth(self):
+        network = SSL4MISUNet(1, 4)
+        assert sum(p.numel() for p in network.parameters()) == pytest.approx(1.81e6, rel=0.005)
+        drops = [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)]
+        assert drops == [0.05, 0.1, 0.2, 0.3, 0.5]
+
+
+class TestTimmUNet(NetworkTests):
+    network = TimmUNet
+    arguments = {"widths": (32, 16, 16, 8, 8)}
+
+    def test_the_default_is_light(self):
+        assert sum(p.numel() for p in TimmUNet().parameters()) <= 1.1e6
+
+    def test_other_backbones_by_name(self):
+        assert self.make(backbone="mobilenetv3_small_100")(torch.rand(2, 3, 64, 64)).shape == (2, 2, 64, 64)
