@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from scripts.data.checks import check_images
+from torch.utils.data import Sampler
+from tqdm import tqdm
+
+from scripts.data.checks import PATIENCE, check_images
+from scripts.data.dicom import is_series
 from scripts.data.files import Item, images_by_stem, is_nifti, stem
+from scripts.data.reader import ImageReader
+from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.switches import as_bool
 
@@ -35,27 +41,37 @@ def items_to_score(
 
 
 def images_to_predict(dataset_dir: str) -> list[dict[str, str]]:
-    """The images directly inside a folder as ``{"image": path}``, sorted by name; none where no folder is given.
+    """What lies directly inside a folder as ``{"image": path}``, sorted by name; none where no folder is given.
 
-    (MONAI instantiates the data set to check a bundle's properties, when no folder is known yet;
-    :func:`check_prediction` refuses that at the start of a run.)
+    Pictures, DICOM frames, 2-D and 3-D NIfTI files, and subfolders that hold a DICOM series. (MONAI instantiates the
+    data set to check a bundle's properties, when no folder is known yet; :func:`check_prediction` refuses that at the
+    start of a run.)
 
     Raises:
         InputError: the folder does not exist, or two images in it have the same stem.
     """
-    return (
-        [{"image": str(path.absolute())} for path in images_by_stem(Path(dataset_dir)).values()] if dataset_dir else []
-    )
+    if not dataset_dir:
+        return []
+    found = images_by_stem(Path(dataset_dir))
+    for folder in sorted(path for path in Path(dataset_dir).iterdir() if path.is_dir() and path.name[0] != "."):
+        if is_series(folder):
+            if folder.name in found:
+                raise InputError(f"{found[folder.name]} and {folder} share the stem '{folder.name}': rename one.")
+            found[folder.name] = folder
+    return [{"image": str(path.absolute())} for _, path in sorted(found.items(), key=lambda pair: pair[1].name)]
 
 
-def check_prediction(dataset_dir: str, output_dir: str, channels: int = 3, overwrite: bool | str = False) -> None:
+def check_prediction(
+    dataset_dir: str, output_dir: str, channels: int = 3, overwrite: bool | str = False, plane: str = "auto"
+) -> None:
     """Opens every image, and looks where the masks will go, before anything is predicted.
 
     Args:
-        dataset_dir: folder of the images; subfolders are not read.
+        dataset_dir: folder of the images; of its subfolders those that hold a DICOM series are read.
         output_dir: folder for the masks, outside of ``dataset_dir``.
         channels: channels the network takes.
         overwrite: replace masks that are already there.
+        plane: the plane that volumes are cut in.
 
     Raises:
         InputError: no folder, no image, two images of one stem, an unreadable image, an output folder that is the
@@ -68,15 +84,54 @@ def check_prediction(dataset_dir: str, output_dir: str, channels: int = 3, overw
         raise InputError(f"output_dir {target} lies in the input folder {source}: pass an --output_dir outside of it")
     items = images_to_predict(dataset_dir)
     if not items:
-        raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
+        hint = "correct dataset_dir"
+        if is_series(source):
+            hint = "it is a DICOM series itself, so pass the folder around it"
+        raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP, DICOM or NIfTI): {hint}")
     masks = [target / mask_name(item["image"]) for item in items]
     held = [mask for mask in masks if mask.exists()]
     if held and not as_bool(overwrite, "overwrite"):
         names = str(held[0]) if len(held) == 1 else f"{held[0]} and {len(held) - 1} more"
         raise InputError(f"{names} would be replaced: pass --overwrite true or another --output_dir")
-    check_images(items, channels=channels)
+    volumes = [is_volume(item["image"]) for item in items]
+    check_images([item for item, volume in zip(items, volumes) if not volume], channels=channels)
+    reader = ImageReader(channels, volumes=True, plane=plane)
+    paths = [item["image"] for item, volume in zip(items, volumes) if volume]
+    for path in tqdm(paths, "checking volumes", delay=PATIENCE, leave=False):
+        reader.get_data(path)
+
+
+class PredictionBatches(Sampler):
+    """Indices of images in batches: pictures together, since all are resized to one size, every volume alone.
+
+    Args:
+        items: the images, ``{"image": path}``.
+        batch_size: pictures in one batch.
+    """
+
+    def __init__(self, items: Sequence[Mapping[str, str]], batch_size: int = 1) -> None:
+        self.items, self.batch_size = items, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches, in the order of the images."""
+        batch: list[int] = []
+        for index, item in enumerate(self.items):
+            volume = is_volume(item["image"])
+            if batch and (volume or len(batch) == self.batch_size):
+                yield batch
+                batch = []
+            if volume:
+                yield [index]
+            else:
+                batch.append(index)
+        if batch:
+            yield batch
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return sum(1 for _ in self)
 
 
 def mask_name(image: str | Path) -> str:
-    """File name of the mask of an image: NIfTI stays NIfTI (compressed), everything else becomes PNG."""
-    return f"{stem(image)}.nii.gz" if is_nifti(image) else f"{stem(image)}.png"
+    """File name of the mask of an image: NIfTI stays NIfTI (compressed), as volumes become; the others become PNG."""
+    return f"{stem(image)}.nii.gz" if is_nifti(image) or is_volume(image) else f"{stem(image)}.png"

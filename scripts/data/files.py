@@ -55,8 +55,10 @@ def is_image(path: str | Path) -> bool:
 
 
 def stem(path: str | Path) -> str:
-    """The file name without its image suffix; ``a.nii.gz`` gives ``a``, ``a.b.png`` gives ``a.b``."""
+    """The file name without its image suffix; ``a.nii.gz`` gives ``a``, ``a.b.png`` gives ``a.b``; folders whole."""
     name = Path(path).name
+    if Path(path).is_dir():
+        return name
     for suffix in IMAGE_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]

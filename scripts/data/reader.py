@@ -12,6 +12,7 @@ which would hide the message and read the file by another convention.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -31,8 +32,9 @@ from scripts.errors import InputError
 IGNORE_INDEX = 255
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
-# where pydicom is installed, LoadImaged also makes a reader of its own, which warns that it has no GPU decoder
+# where pydicom is installed, LoadImaged also makes a reader of its own, which says twice that it has no GPU decoder
 warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 
 
 class _FileReader(monai.data.ImageReader):

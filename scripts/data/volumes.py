@@ -152,6 +152,13 @@ def turn_back(array: np.ndarray, source_affine: np.ndarray, plane: str) -> np.nd
     return orientations.apply_orientation(array, back)
 
 
+def turn_forward(array: np.ndarray, source_affine: np.ndarray, plane: str) -> np.ndarray:
+    """An array with three axes as stored turned into (X, Y, Z) of a plane."""
+    axes = orientations.io_orientation(source_affine)
+    turn = orientations.ornt_transform(axes, orientations.axcodes2ornt(PLANES[plane]))
+    return orientations.apply_orientation(array, turn)
+
+
 def scale_volume(array: np.ndarray) -> np.ndarray:
     """(C, X, Y, Z) as float32 in [0, 1]: the 0.5th and 99.5th percentile of each channel become 0 and 1, clipped."""
     return scale_by_percentiles(array, (1, 2, 3))

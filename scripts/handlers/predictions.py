@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -18,9 +19,12 @@ from tqdm import tqdm
 from scripts import pictures
 from scripts.data import ImageReader
 from scripts.data.files import stem
+from scripts.data.volumes import turn_forward
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
+
+MOST_SLICES = 9  # of a volume in one picture
 
 
 class ImageProgress:
@@ -49,9 +53,10 @@ class ImageProgress:
         self.bar = tqdm(desc=self.verb, total=self.total, unit="image", disable=not self.show_bar, dynamic_ncols=True)
 
     def advance(self, engine: Engine) -> None:
-        """One batch more; the last one may be smaller."""
+        """One batch more; batches need not be equally large."""
         self.seconds = time.perf_counter() - self.began  # not counting what others do at the end
-        self.bar.update(min(engine.data_loader.batch_size, self.total - self.bar.n))
+        batch = engine.state.batch  # a list where the evaluator has taken it apart
+        self.bar.update(len(batch) if isinstance(batch, list) else len(batch["image"]))
 
     def close(self, engine: Engine) -> None:
         """Ends the bar and says what was done."""
@@ -69,11 +74,14 @@ class ImageProgress:
 class Overlays:
     """Draws every predicted mask on its image, read again at its own size, into ``<output_dir>/overlays``.
 
+    Of a volume up to nine slices are drawn in one picture, those that hold the most foreground.
+
     Args:
         output_dir: folder of the masks.
         num_classes: number of classes, background included.
         channels: channels the images are read with.
         class_names: names for the legend; None: background and lesion, or numbers.
+        plane: the plane that volumes are cut in.
         enabled: False does nothing, so that a config can switch it by value.
     """
 
@@ -83,10 +91,11 @@ class Overlays:
         num_classes: int = 2,
         channels: int = 3,
         class_names: Sequence[str] | None = None,
+        plane: str = "auto",
         enabled: bool | str = True,
     ) -> None:
         self.folder, self.enabled = Path(output_dir) / "overlays", as_bool(enabled, "overlays")
-        self.reader = ImageReader(channels)
+        self.reader = ImageReader(channels, volumes=True, plane=plane)
         self.class_names = list(class_names or pictures.default_class_names(num_classes))
 
     def attach(self, engine: Engine) -> None:
@@ -97,6 +106,30 @@ class Overlays:
     def __call__(self, engine: Engine) -> None:
         for output in engine.state.output:
             path = str(output["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            image, predicted = self.reader.get_data(path)[0], np.asarray(output["pred"].cpu())
-            overlay = pictures.prediction_overlay(image, predicted, Path(path).name, self.class_names)
+            image, meta = self.reader.get_data(path)
+            predicted, name = np.asarray(output["pred"].cpu()), Path(path).name
+            if predicted.ndim == 3:
+                predicted = turn_forward(predicted, meta["source_affine"], meta["plane"])
+                slices = fullest_slices(predicted)
+                image, predicted = montage(image, slices), montage(predicted[None], slices)[0]
+                name = f"{name}, {meta['plane']} {slices[0]} to {slices[-1]}"
+            overlay = pictures.prediction_overlay(image, predicted, name, self.class_names)
             pictures.save(overlay, self.folder / f"{stem(path)}.png")
+
+
+def fullest_slices(mask: np.ndarray, most: int = MOST_SLICES) -> list[int]:
+    """Indices along Z, in order, of the slices of (X, Y, Z) with the most foreground, filled up from the middle out."""
+    pixels, middle = (mask > 0).sum(axis=(0, 1)), (mask.shape[2] - 1) / 2
+    order = sorted(range(mask.shape[2]), key=lambda z: (-pixels[z], abs(z - middle)))
+    return sorted(order[:most])
+
+
+def montage(array: np.ndarray, slices: Sequence[int]) -> np.ndarray:
+    """The slices of (C, X, Y, Z), left to right and then down, as one (C, columns * X, rows * Y)."""
+    columns = math.ceil(math.sqrt(len(slices)))
+    channels, width, height, _ = array.shape
+    sheet = np.zeros((channels, columns * width, math.ceil(len(slices) / columns) * height), array.dtype)
+    for place, z in enumerate(slices):
+        left, top = place % columns * width, place // columns * height
+        sheet[:, left : left + width, top : top + height] = array[..., z]
+    return sheet

@@ -1,17 +1,46 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""Saving of predicted masks in the format of their image."""
+"""Predicted masks back in the grid of their source, and saved in its format."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.data.image_writer import NibabelWriter
-from monai.transforms import SaveImage, SaveImaged
-from monai.utils import ImageMetaKey
+from monai.transforms import MapTransform, SaveImage, SaveImaged
+from monai.utils import ImageMetaKey, MetaKeys
+
+from scripts.data.files import is_nifti, stem
+from scripts.data.volumes import turn_back
+from scripts.files import atomic_write
+
+
+class ToSourced(MapTransform):
+    """Turns the masks (1, X, Y, Z) of volumes from the plane they were predicted in into the axes of their source.
+
+    Masks of pictures (1, X, Y) are handed on. The affine becomes that of the source.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Turns the masks of the keys."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            mask = result[key]
+            if mask.ndim == 4:
+                affine = np.asarray(mask.meta["source_affine"], dtype=np.float64)
+                turned = turn_back(mask[0].cpu().numpy(), affine, mask.meta["plane"])
+                back = MetaTensor(torch.as_tensor(turned.copy())[None], meta=dict(mask.meta))
+                back.meta[MetaKeys.AFFINE] = torch.as_tensor(affine)
+                result[key] = back
+        return result
 
 
 class PlaneWriter(NibabelWriter):
@@ -26,11 +55,12 @@ class PlaneWriter(NibabelWriter):
 
 
 class SaveMaskd(SaveImaged):
-    """MONAI's ``SaveImaged`` for label maps (1, X, Y): PNG for pictures, ``.nii.gz`` for NIfTI, under the same stem.
+    """MONAI's ``SaveImaged`` for label maps (1, X, Y) and (1, X, Y, Z) under the name of their image.
 
-    A PNG of two classes holds 0 and 255, so that the mask can be seen; with more classes, and in NIfTI always, the
-    values are the class indices. A NIfTI mask has the affine of its image. (A subclass of ``SaveImaged``, because
-    MONAI Label leaves out whatever is one and saves by itself.)
+    Pictures and DICOM frames give PNG, NIfTI files and volumes ``.nii.gz``. A PNG of two classes holds 0 and 255, so
+    that the mask can be seen; with more classes, and in NIfTI always, the values are the class indices. A NIfTI mask
+    has the affine of its image, that of a volume its shape too (:class:`ToSourced` comes before). (A subclass of
+    ``SaveImaged``, because MONAI Label leaves out whatever is one and saves by itself.)
 
     Args:
         keys: keys of the masks, each a ``MetaTensor`` that knows the file it comes from.
@@ -41,6 +71,7 @@ class SaveMaskd(SaveImaged):
     def __init__(self, keys: KeysCollection, output_dir: str, num_classes: int = 2) -> None:
         names = {"output_dir": output_dir, "output_postfix": "", "separate_folder": False}
         super().__init__(keys, output_ext=".png", output_dtype=np.uint8, print_log=False, **names)
+        self.folder = Path(output_dir)
         scale = 255 if num_classes == 2 else None
         common = {"output_dtype": np.uint8, "print_log": False, **names}
         self.savers = {
@@ -51,6 +82,17 @@ class SaveMaskd(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Writes every mask and hands the data on unchanged."""
         for key in self.key_iterator(data):
-            name = str(data[key].meta[ImageMetaKey.FILENAME_OR_OBJ]).lower()
-            self.savers[".nii.gz" if name.endswith((".nii", ".nii.gz")) else ".png"](data[key])
+            name = str(data[key].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            if data[key].ndim == 4:
+                write_volume(self.folder / f"{stem(name)}.nii.gz", data[key][0], data[key].affine)
+            else:
+                self.savers[".nii.gz" if is_nifti(name) else ".png"](data[key])
         return dict(data)
+
+
+def write_volume(path: Path, mask: torch.Tensor, affine: torch.Tensor) -> None:
+    """Writes class indices (three axes) as compressed NIfTI, uint8, with the affine (4, 4)."""
+    values = mask.cpu().numpy().astype(np.uint8)
+    image = nibabel.Nifti1Image(values, np.asarray(affine, dtype=np.float64))
+    image.header.set_xyzt_units("mm")
+    atomic_write(path, gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
