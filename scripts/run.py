@@ -10,6 +10,7 @@ import logging
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -89,6 +90,8 @@ class RunGuard:
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         install_excepthook()
+        # with pydicom installed, MONAI says at its first reader that a GPU decoder nothing here asks for is missing
+        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
         workflow = overrides.running_workflow()
         if workflow is not None:
             overrides.check(workflow)
@@ -188,7 +191,8 @@ class RunRecord:
         path = Path(output_dir) / RUN_FILE
         workflow = overrides.running_workflow()
         if workflow is None or not hosted(workflow.parser):
-            check_datalist(datalist, int(parameters["num_classes"]), int(parameters["in_channels"]))
+            sizes = (int(parameters[name]) for name in ("num_classes", "in_channels"))
+            check_datalist(datalist, *sizes, int(parameters.get("ignore_value", 255)))
         record = {
             "parameters": plain(parameters),
             "definitions": plain(definitions(workflow)),

@@ -14,9 +14,9 @@ from tests.tiny import ROOT, workflow
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*") if path.suffix in (".json", ".yaml"))
 PACKAGES = {"torch", "monai", "ignite", "timm", "scripts"}
-OVERLAYS = sorted((ROOT / "configs" / "methods").glob("*.yaml")) + sorted(
-    (ROOT / "configs" / "networks").glob("*.yaml")
-)
+OVERLAYS = [
+    path for kind in ("methods", "networks", "data") for path in sorted((ROOT / "configs" / kind).glob("*.yaml"))
+]
 
 
 def walk(value):

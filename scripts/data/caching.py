@@ -55,9 +55,9 @@ def cached_dataset(
         raise InputError(f"cache is {cache!r}: give one of {', '.join(MODES)}")
     if cache == "disk" and not cache_dir:
         raise InputError("cache is 'disk', but there is no cache_dir: give a folder")
-    mode, reason = choose(data, transform, cache_dir) if cache == "auto" and len(data) else (cache, "as asked for")
-    if mode in ("disk", "none") and len(data):
-        logger.info("%d images are kept %s (%s)", len(data), "on the disk" if mode == "disk" else "nowhere", reason)
+    mode, reason = choose(data, transform, cache_dir) if cache == "auto" and len(data) else (cache, "")
+    if reason:
+        logger.info("%d images are kept %s: %s", len(data), "on the disk" if mode == "disk" else "nowhere", reason)
     if mode in ("memory", "auto"):
         return CacheDataset(data, transform, num_workers=num_workers, progress=sys.stderr.isatty())
     return PersistentDataset(data, transform, cache_dir) if mode == "disk" else Dataset(data, transform)
