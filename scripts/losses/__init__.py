@@ -7,6 +7,8 @@ from scripts.losses.contrast import class_info_nce, class_means, sample_per_clas
 from scripts.losses.distillation import class_vectors, distillation_loss, multi_scale_distillation
 from scripts.losses.partial import PartialCrossEntropy, entropy
 from scripts.losses.pseudo import gate, pseudo_label_loss
+from scripts.losses.ranked import distances, inter_patch_loss, intra_patch_loss, local_contrast, ranked_hinge
+from scripts.losses.regions import boundary_band, class_shares, patch_classes, tile
 from scripts.losses.segmentation import IGNORE_INDEX, SegmentationLoss, cross_entropy, soft_dice_loss
 from scripts.losses.spatial import drawn_edge_difference, edge_difference, neighbour_difference, sobel
 
@@ -14,21 +16,30 @@ __all__ = [
     "IGNORE_INDEX",
     "PartialCrossEntropy",
     "SegmentationLoss",
+    "boundary_band",
     "class_info_nce",
     "class_means",
+    "class_shares",
     "class_vectors",
     "cross_entropy",
+    "distances",
     "distillation_loss",
     "drawn_edge_difference",
     "edge_difference",
     "entropy",
     "gate",
+    "inter_patch_loss",
+    "intra_patch_loss",
+    "local_contrast",
     "multi_scale_distillation",
     "neighbour_difference",
+    "patch_classes",
     "pseudo_label_loss",
+    "ranked_hinge",
     "sample_per_class",
     "sobel",
     "soft_dice_loss",
+    "tile",
     "weighted_cross_entropy",
     "weighted_dice_loss",
 ]

@@ -51,22 +51,26 @@ def sample_per_class(
     """Class-balanced random sampling without replacement, with a static output size and no host synchronisation.
 
     Args:
-        labels: (P,) long, class of every candidate; anything outside 0..num_classes-1 is never drawn.
+        labels: (..., P) long, class of every candidate; anything outside 0..num_classes-1 is never drawn. Leading
+            axes are independent lists of candidates.
         count: samples per class.
-        score: (P,) log-weights: a candidate is drawn with probability growing with exp(score) (Gumbel top-k,
+        score: (..., P) log-weights: a candidate is drawn with probability growing with exp(score) (Gumbel top-k,
             Kool et al., ICML 2019); None draws uniformly.
 
     Returns:
-        indices (num_classes * count,) into the candidates and their classes, -1 where a class had too few candidates.
+        indices (..., num_classes * count) into the candidates and their classes, -1 where a class had too few
+        candidates.
     """
-    count = min(count, labels.numel())
-    gumbel = -torch.log(-torch.log(torch.rand(num_classes, labels.numel(), device=labels.device).clamp(1e-9, 1 - 1e-7)))
+    *lists, candidates = labels.shape
+    count = min(count, candidates)
+    uniform = torch.rand(*lists, num_classes, candidates, device=labels.device)
+    gumbel = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
     if score is not None:
-        gumbel = gumbel + score.float().unsqueeze(0)
+        gumbel = gumbel + score.float().unsqueeze(-2)
     classes = torch.arange(num_classes, device=labels.device).unsqueeze(1)
-    gumbel = gumbel.masked_fill(labels.unsqueeze(0) != classes, -torch.inf)
-    value, index = gumbel.topk(count, dim=1)
-    return index.flatten(), torch.where(torch.isinf(value), -1, classes.expand_as(index)).flatten()
+    gumbel = gumbel.masked_fill(labels.unsqueeze(-2) != classes, -torch.inf)
+    value, index = gumbel.topk(count, dim=-1)
+    return index.flatten(-2), torch.where(torch.isinf(value), -1, classes.expand_as(index)).flatten(-2)
 
 
 def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

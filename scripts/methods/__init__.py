@@ -5,6 +5,7 @@
 from scripts.methods.base import LearningRule
 from scripts.methods.bcp import BidirectionalCopyPaste
 from scripts.methods.cps import CrossPseudoSupervision
+from scripts.methods.crii_net import CriiNet
 from scripts.methods.dmpls import DMPLS
 from scripts.methods.entropy_minimisation import EntropyMinimisation
 from scripts.methods.fixmatch import FixMatch
@@ -12,6 +13,7 @@ from scripts.methods.less_net import LessNet
 from scripts.methods.mean_teacher import MeanTeacher
 from scripts.methods.partial_ce import PartialCE
 from scripts.methods.prior import ClassPrior
+from scripts.methods.projection import ProjectionHead
 from scripts.methods.ramps import SigmoidRamp
 from scripts.methods.scribsd_plus import ClassContrast, ScribSDPlus
 from scripts.methods.similarity import SimilarityContrast
@@ -25,6 +27,7 @@ __all__ = [
     "BidirectionalCopyPaste",
     "ClassContrast",
     "ClassPrior",
+    "CriiNet",
     "CrossPseudoSupervision",
     "DMPLS",
     "EMATeacher",
@@ -34,6 +37,7 @@ __all__ = [
     "LessNet",
     "MeanTeacher",
     "PartialCE",
+    "ProjectionHead",
     "ScribSDPlus",
     "SigmoidRamp",
     "SimilarityContrast",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.losses import class_info_nce, class_means, sample_per_class
+from scripts.methods.projection import ProjectionHead
 from scripts.switches import as_bool
 
 
@@ -45,9 +46,7 @@ class SimilarityContrast(nn.Module):
         hardness: float = 2.0,
     ) -> None:
         super().__init__()
-        self.projection = nn.Sequential(
-            nn.Conv2d(feature_channels, dim, 1), nn.SiLU(inplace=True), nn.Conv2d(dim, dim, 1)
-        )
+        self.projection = ProjectionHead(feature_channels, dim)
         self.num_classes, self.samples, self.temperature, self.momentum = num_classes, samples, temperature, momentum
         self.reject_noise, self.hardness = as_bool(reject_noise, "method#contrast#reject_noise"), hardness
         self.register_buffer("prototypes", torch.zeros(num_classes, dim))
@@ -60,7 +59,7 @@ class SimilarityContrast(nn.Module):
             labels: (B, 1, X, Y) classes, 255 = not used; pseudo-labels for the unlabelled images.
             labelled: number of labelled images at the front of the batch.
         """
-        embeddings = F.normalize(self.projection(features).float(), dim=1).movedim(1, -1)
+        embeddings = self.projection(features).movedim(1, -1)
         small = F.interpolate(labels.float(), size=features.shape[-2:], mode="nearest").long()[:, 0]
         self.remember(embeddings[:labelled].flatten(0, 2), small[:labelled].flatten())
         flat, classes = embeddings.flatten(0, 2), small.flatten()

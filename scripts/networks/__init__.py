@@ -3,6 +3,7 @@
 """Segmentation networks."""
 
 from scripts.networks.base import SegmentationNetwork
+from scripts.networks.coarse_refined import CoarseRefined
 from scripts.networks.lessnet import LESSNet
 from scripts.networks.multi_scale import MultiScale, TwoDecoders
 from scripts.networks.timm_unet import TimmUNet
@@ -10,6 +11,7 @@ from scripts.networks.unet import UNet
 from scripts.networks.unet_ssl4mis import SSL4MISUNet
 
 __all__ = [
+    "CoarseRefined",
     "LESSNet",
     "MultiScale",
     "SSL4MISUNet",

@@ -42,11 +42,14 @@ class SegmentationNetwork(nn.Module, ABC):
     def forward(
         self, x: Tensor, return_features: bool = False, feature_dropout: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        maps = self.encode(x)
-        if feature_dropout is not None and self.training:
-            maps = [perturb(m, feature_dropout) for m in maps]
-        fused, features = self.decode(maps)
+        fused, features = self.decode(self.perturbed(self.encode(x), feature_dropout))
         logits = self.classify(fused, (x.shape[-2], x.shape[-1]))
         if return_features:
             return logits, features
         return logits
+
+    def perturbed(self, maps: list[Tensor], feature_dropout: Tensor | None) -> list[Tensor]:
+        """The encoder's maps, in training mode with the perturbation that every image asks for."""
+        if feature_dropout is None or not self.training:
+            return maps
+        return [perturb(m, feature_dropout) for m in maps]

@@ -73,6 +73,18 @@ def test_sampling_follows_the_score():
     assert 0.90 < counts / 1000 < 0.98
 
 
+def test_lists_of_candidates_are_drawn_from_independently():
+    torch.manual_seed(0)
+    labels = torch.randint(-1, 3, (2, 5, 60))
+    index, classes = sample_per_class(labels, 3, 8)
+    assert index.shape == classes.shape == (2, 5, 24)
+    found = labels.gather(-1, index)
+    assert torch.equal(found[classes >= 0], classes[classes >= 0])
+    for row, drawn, own in zip(labels.flatten(0, 1), index.flatten(0, 1), classes.flatten(0, 1)):
+        assert [(own == k).sum() for k in range(3)] == [min(8, (row == k).sum()) for k in range(3)]
+        assert len(drawn[own >= 0].unique()) == (own >= 0).sum()
+
+
 def test_class_means_are_normalised_means():
     torch.manual_seed(0)
     embeddings, labels = torch.randn(50, 6), torch.randint(0, 2, (50,))

@@ -12,6 +12,7 @@ from scripts.methods import (
     USTM,
     BidirectionalCopyPaste,
     ClassContrast,
+    CriiNet,
     CrossPseudoSupervision,
     EntropyMinimisation,
     FixMatch,
@@ -25,7 +26,7 @@ from scripts.methods import (
     UncertaintyAwareMeanTeacher,
     UniMatch,
 )
-from scripts.networks import LESSNet, MultiScale, TwoDecoders, UNet
+from scripts.networks import CoarseRefined, LESSNet, MultiScale, TwoDecoders, UNet
 from scripts.transforms import StrongView
 
 
@@ -55,6 +56,8 @@ RULES = {
     "fixmatch": lambda n, k: FixMatch(n, strong_view=StrongView(), threshold=0.2),
     "unimatch": lambda n, k: UniMatch(n, strong_view=StrongView(), threshold=0.2),
     "bcp": lambda n, k: BidirectionalCopyPaste(n, strong_view=StrongView()),
+    "crii_net": lambda n, k: CriiNet(n, num_classes=k, strong_view=StrongView(), patch=16, dim=8),
+    "crii_net_bare": lambda n, k: CriiNet(n, consistency="false", intra="false", inter="false"),
     "partial_ce": lambda n, k: PartialCE(n, strong_view=StrongView()),
     "entropy_minimisation": lambda n, k: EntropyMinimisation(n, strong_view=StrongView()),
     "ustm": lambda n, k: USTM(n, strong_view=StrongView(), passes=2),
@@ -67,6 +70,8 @@ RULES = {
 
 def student(name, network, classes):
     """What the rule trains: the network, or a wrapper that gives it several heads."""
+    if name.startswith("crii_net"):
+        return CoarseRefined(network, 3, classes)
     if name == "dmpls":
         return TwoDecoders(network, 3)
     return MultiScale(network, 3, classes) if name.startswith("scribsd_plus") else network

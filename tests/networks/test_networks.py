@@ -10,7 +10,7 @@ import timm
 import torch
 
 from scripts.errors import InputError
-from scripts.networks import LESSNet, SegmentationNetwork, SSL4MISUNet, TimmUNet, UNet
+from scripts.networks import CoarseRefined, LESSNet, SegmentationNetwork, SSL4MISUNet, TimmUNet, UNet
 
 
 class NetworkTests:
@@ -163,3 +163,27 @@ class TestTimmUNet(NetworkTests):
 
     def test_other_backbones_by_name(self):
         assert self.make(backbone="mobilenetv3_small_100")(torch.rand(2, 3, 64, 64)).shape == (2, 2, 64, 64)
+
+
+class TestCoarseRefined(NetworkTests):
+    @staticmethod
+    def network(in_channels=3, out_channels=2, dropout=0.0):
+        inner = UNet(in_channels, out_channels, (8, 8, 16, 16, 32))
+        wrapped = CoarseRefined(inner, in_channels, out_channels, width=8, dropout=dropout)
+        torch.nn.init.normal_(wrapped.correct.weight)  # as if trained: the refinement is seen in the output
+        return wrapped
+
+    @pytest.mark.parametrize("make", [UNet, LESSNet, SSL4MISUNet, TimmUNet])
+    def test_any_network_starts_as_itself_and_gives_both_heads(self, make):
+        torch.manual_seed(0)
+        inner = make(3, 4)
+        wrapped, image = CoarseRefined(inner, 3, 4).eval(), torch.rand(2, 3, 70, 49)
+        with torch.no_grad():
+            refined, coarse, refinement = wrapped(image, return_heads=True)
+            assert torch.equal(refined, inner(image)) and torch.equal(wrapped(image), refined)
+        assert coarse.shape == (2, 4, 70, 49) and refinement.shape == (2, wrapped.refined_channels, 70, 49)
+
+    def test_the_wrapper_is_small(self):
+        inner = LESSNet()
+        before = sum(p.numel() for p in inner.parameters())
+        assert sum(p.numel() for p in CoarseRefined(inner).parameters()) - before < 0.02 * before

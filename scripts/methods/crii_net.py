@@ -1,0 +1,104 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""CRII-Net: coarse-refined consistency, and ranked losses inside and across the patches of labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from scripts.errors import InputError
+from scripts.losses import inter_patch_loss, intra_patch_loss
+from scripts.methods.base import LearningRule, Weight
+from scripts.methods.projection import ProjectionHead
+from scripts.networks import CoarseRefined
+from scripts.switches import as_bool
+
+
+class CriiNet(LearningRule):
+    """Semi-supervised rule after the abstract of CRII-Net (Du et al., IEEE JBHI 27(8):3970-3981, 2023).
+
+    Published: a coarse-refined consistency gives unlabelled images a stable target; two ranked losses use the pixels
+    of labelled ones: intra-patch, pixel-wise, for boundaries; inter-patch, patch-wise, for lesions of low contrast.
+    How is our choice, part by part, each with a switch:
+
+    * **supervised**: mean of the loss of both heads of :class:`scripts.networks.CoarseRefined`.
+    * **consistency**: squared difference of the two heads' probabilities on unlabelled images, without noise, view or
+      dropout between them; the refined head is the target and gets no gradient.
+    * **intra**: :func:`scripts.losses.intra_patch_loss`, at most ``band`` pixels beside a boundary.
+    * **inter**: :func:`scripts.losses.inter_patch_loss`, patches of low contrast towards those of high contrast.
+
+    Both ranked losses see the same unit vectors, a projection of the refinement, which only training has.
+
+    Args:
+        patch: side of a patch in pixels.
+        band: width of the boundary's band on either side in pixels.
+        samples: pixels per class and patch.
+        margin: distance between the reach of positives and that of negatives, which end at 1 + margin / 2.
+
+    Raises:
+        InputError: a network without coarse and refined head.
+    """
+
+    losses = ("supervised", "consistency", "intra", "inter")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: Mapping[str, Weight] | None = None,
+        loss: nn.Module | None = None,
+        strong_view: nn.Module | None = None,
+        decay: float = 0.99,
+        num_classes: int = 2,
+        consistency: bool = True,
+        intra: bool = True,
+        inter: bool = True,
+        patch: int = 32,
+        band: int = 3,
+        samples: int = 32,
+        margin: float = 0.4,
+        dim: int = 64,
+    ) -> None:
+        if not isinstance(network, CoarseRefined):
+            raise InputError(
+                "method#network: CriiNet needs a coarse and a refined head: wrap the network in "
+                "scripts.networks.CoarseRefined, as configs/methods/crii_net.yaml does"
+            )
+        super().__init__(network, weights, loss, strong_view, decay)
+        self.consistency = as_bool(consistency, "method#consistency")
+        self.intra, self.inter = as_bool(intra, "method#intra"), as_bool(inter, "method#inter")
+        self.num_classes, self.patch, self.band, self.samples = num_classes, patch, band, samples
+        self.hinge = {"margin": margin, "outer": 1 + margin / 2}
+        self.embed = ProjectionHead(network.refined_channels, dim) if self.intra or self.inter else None
+
+    def forward(self, network, batch, progress):
+        images, labels = self.strong_view(batch["labelled"]["image"]), batch["labelled"]["label"]
+        count = len(images)
+        inputs = torch.cat([images, batch["unlabelled"]["image"]]) if self.consistency else images
+        refined, coarse, refinement = network(inputs, return_heads=True)
+        losses = {"supervised": (self.loss(refined[:count], labels) + self.loss(coarse[:count], labels)) / 2}
+        if self.consistency:
+            losses["consistency"] = self.disagreement(coarse[count:], refined[count:])
+        if self.embed is not None:
+            losses |= self.rank(self.embed(refinement[:count]), labels, images)
+        return losses
+
+    def disagreement(self, coarse: Tensor, refined: Tensor) -> Tensor:
+        """Mean over the pixels of the squared distance of the coarse probabilities from the refined ones."""
+        target = torch.softmax(refined.detach().float(), dim=1)
+        self.statistics = {"predicted_foreground": 1 - target[:, 0].mean()}
+        return (torch.softmax(coarse.float(), dim=1) - target).square().sum(dim=1).mean()
+
+    def rank(self, embeddings: Tensor, labels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """The ranked losses that are switched on."""
+        losses = {}
+        if self.intra:
+            losses["intra"] = intra_patch_loss(
+                embeddings, labels, self.num_classes, self.patch, self.band, self.samples, **self.hinge
+            )
+        if self.inter:
+            losses["inter"] = inter_patch_loss(embeddings, labels, images, self.num_classes, self.patch, **self.hinge)
+        return losses

@@ -1,0 +1,77 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""CRII-Net's rule: who follows whom, and what each switch leaves out."""
+
+import pytest
+import torch
+
+from scripts.errors import InputError
+from scripts.losses import IGNORE_INDEX
+from scripts.methods import CriiNet
+from scripts.networks import CoarseRefined, UNet
+
+
+def wrapped():
+    torch.manual_seed(0)
+    return CoarseRefined(UNet(3, 2, (4, 4, 8, 8, 8)), 3, 2, width=8)
+
+
+def batch(value=None):
+    label = torch.zeros(2, 1, 32, 32, dtype=torch.long)
+    label[..., 6:20, 5:18] = 1
+    return {
+        "labelled": {"image": torch.rand(2, 3, 32, 32), "label": label if value is None else label * 0 + value},
+        "unlabelled": {"image": torch.rand(3, 3, 32, 32)},
+    }
+
+
+def test_the_coarse_head_follows_the_refined_one_and_not_the_reverse():
+    torch.manual_seed(0)
+    rule = CriiNet(wrapped())
+    coarse, refined = (torch.randn(2, 3, 4, 5, requires_grad=True) for _ in range(2))
+    loss = rule.disagreement(coarse, refined)
+    p, q = coarse.softmax(1), refined.softmax(1)
+    expected = sum(
+        sum((p[b, k, x, y] - q[b, k, x, y]).item() ** 2 for k in range(3))
+        for b in range(2)
+        for x in range(4)
+        for y in range(5)
+    )
+    assert loss.item() == pytest.approx(expected / 40, abs=1e-6)
+    towards, back = torch.autograd.grad(loss, [coarse, refined], allow_unused=True)
+    assert towards.abs().sum() > 0 and back is None
+
+
+def test_without_labels_only_the_consistency_is_left():
+    network = wrapped()
+    losses = CriiNet(network, patch=16)(network, batch(IGNORE_INDEX), 0.5)
+    assert losses["consistency"].item() > 0
+    assert losses["intra"].item() == losses["inter"].item() == 0
+    # an all-ignored batch has no cross-entropy; its Dice over nothing is 0 too
+    assert losses["supervised"].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("off", ["consistency", "intra", "inter"])
+def test_every_part_can_be_left_out(off):
+    network = wrapped()
+    rule = CriiNet(network, patch=16, **{off: "false"})
+    assert set(rule(network, batch(), 0.5)) == {"supervised", "consistency", "intra", "inter"} - {off}
+
+
+def test_without_ranked_losses_there_is_no_embedding_to_train():
+    rule = CriiNet(wrapped(), intra=False, inter=False)
+    assert rule.embed is None and not [p for p in rule.parameters() if p.requires_grad]
+
+
+def test_the_student_learns_at_its_boundaries_from_the_ranked_losses():
+    network = wrapped()
+    rule = CriiNet(network, patch=16)
+    losses = rule(network, batch(), 0.5)
+    for name in ("intra", "inter"):
+        gradients = torch.autograd.grad(losses[name], network.refine.parameters(), retain_graph=True)
+        assert losses[name].item() > 0 and all(g.abs().sum() > 0 for g in gradients[:1])
+
+
+def test_a_plain_network_is_refused_with_the_mend():
+    with pytest.raises(InputError, match="CoarseRefined, as configs/methods/crii_net.yaml does"):
+        CriiNet(UNet(3, 2, (4, 4, 8, 8, 8)))
