@@ -1,21 +1,24 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The command line ``python -m bundle COMMAND``: exit code 0 when done, 2 on wrong usage or bad input."""
+"""The command line ``python -m bundle COMMAND``: exit code 0 when done, 2 on wrong usage or bad input.
+
+A command may have exit codes of its own (``check``: 1 where it found something wrong); its help names them.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import demo, report
+from bundle import check, demo, report
 from scripts.errors import InputError
 
-COMMANDS = {"demo": demo, "report": report}
+COMMANDS = {"demo": demo, "check": check, "report": report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code.
 
-    Each command is a module with HELP, ``add_arguments(parser)`` and ``run(arguments)``.
+    Each command is a module with HELP, ``add_arguments(parser)`` and ``run(arguments)``, which may return its code.
     """
     parser = argparse.ArgumentParser(prog="python -m bundle", description="Tools around the bundle.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -23,11 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
     arguments = parser.parse_args(argv)
     try:
-        COMMANDS[arguments.command].run(arguments)
+        return COMMANDS[arguments.command].run(arguments) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return (np.clip(channels, 0, 1) * 255).round().astype(np.uint8).transpose(2, 1, 0)
 
 
-def _scaled(image: np.ndarray, side: int, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+def scaled(image: np.ndarray, side: int, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """The image as RGB rows and the masks, all with ``side`` pixels on the longer side."""
     rgb = to_rgb(image)
     height, width = rgb.shape[:2]
@@ -168,7 +168,8 @@ def _framed(
     return canvas
 
 
-def _class_legend(class_names: Sequence[str]) -> list[tuple[str, Colour | None]]:
+def class_legend(class_names: Sequence[str]) -> list[tuple[str, Colour | None]]:
+    """The foreground classes with their colours."""
     return [(name, class_colour(k)) for k, name in enumerate(class_names) if k]
 
 
@@ -177,7 +178,7 @@ def _pair_legend(class_names: Sequence[str], references: Sequence[np.ndarray]) -
     if len(class_names) == 2:
         legend = [("reference", BLUE), ("prediction", YELLOW)]
     else:
-        legend = [*_class_legend(class_names), ("outline: reference, fill: prediction", None)]
+        legend = [*class_legend(class_names), ("outline: reference, fill: prediction", None)]
     ignored = any((reference == IGNORE_INDEX).any() for reference in references)
     return [*legend, ("ignored", FAINT)] if ignored else legend
 
@@ -197,7 +198,7 @@ def _draw_pair(tile: np.ndarray, reference: np.ndarray, predicted: np.ndarray, c
 def case_panel(case: Case, class_names: Sequence[str]) -> Image.Image:
     """Image, reference outline, and prediction on the reference, side by side; file name, Dice, legend."""
     side = int(np.clip(max(case.reference.shape), PANEL_SIDE, MOST_SIDE))
-    rgb, (reference, predicted) = _scaled(case.image, side, (case.reference, case.predicted))
+    rgb, (reference, predicted) = scaled(case.image, side, (case.reference, case.predicted))
     tiles = [rgb.copy() for _ in range(3)]
     draw_mask(tiles[1], reference, colours=[BLUE] if len(class_names) == 2 else None)
     _draw_pair(tiles[2], reference, predicted, len(class_names), FILL)
@@ -208,13 +209,13 @@ def case_panel(case: Case, class_names: Sequence[str]) -> Image.Image:
 def prediction_overlay(image: np.ndarray, predicted: np.ndarray, name: str, class_names: Sequence[str]) -> Image.Image:
     """A predicted mask on its image, with file name, marked share and legend; no reference is needed."""
     side = int(np.clip(max(predicted.shape), OVERLAY_SIDE, MOST_SIDE))
-    tile, (mask,) = _scaled(image, side, (predicted,))
+    tile, (mask,) = scaled(image, side, (predicted,))
     tile = tile.copy()
     draw_mask(tile, mask, FILL)
-    return _framed([tile], name, "", [f"{(predicted > 0).mean():.2%} marked"], _class_legend(class_names))
+    return _framed([tile], name, "", [f"{(predicted > 0).mean():.2%} marked"], class_legend(class_names))
 
 
-def _cell(tile: np.ndarray, caption: str, score: str) -> Image.Image:
+def sheet_cell(tile: np.ndarray, caption: str, score: str) -> Image.Image:
     """A tile in a square, its caption and score below."""
     size, font = TEXT - 5, _font(TEXT - 5)
     cell = Image.new("RGB", (SHEET_SIDE, SHEET_SIDE + TEXT + 4), PAPER)
@@ -225,7 +226,7 @@ def _cell(tile: np.ndarray, caption: str, score: str) -> Image.Image:
     return cell
 
 
-def _sheet(rows: dict[str, list[Image.Image]], legend: Legend) -> Image.Image:
+def sheet(rows: dict[str, list[Image.Image]], legend: Legend) -> Image.Image:
     """Rows of cells, each under its heading, the legend at the bottom."""
     columns = max(len(cells) for cells in rows.values())
     width, step = PAD + columns * (SHEET_SIDE + PAD), SHEET_SIDE + TEXT + 4 + PAD
@@ -244,13 +245,13 @@ def contact_sheet(rows: dict[str, list[Case]], class_names: Sequence[str]) -> Im
     """Cases in rows (best, median, worst), reference and prediction in the same tile, name and Dice below."""
 
     def cell(case: Case) -> Image.Image:
-        rgb, (reference, predicted) = _scaled(case.image, SHEET_SIDE, (case.reference, case.predicted))
+        rgb, (reference, predicted) = scaled(case.image, SHEET_SIDE, (case.reference, case.predicted))
         tile = rgb.copy()
         _draw_pair(tile, reference, predicted, len(class_names), fill=0)
-        return _cell(tile, case.name, f"{case.dice:.3f}")
+        return sheet_cell(tile, case.name, f"{case.dice:.3f}")
 
     references = [case.reference for cases in rows.values() for case in cases]
-    return _sheet(
+    return sheet(
         {heading: [cell(c) for c in cases] for heading, cases in rows.items()}, _pair_legend(class_names, references)
     )
 
@@ -259,10 +260,10 @@ def error_sheet(rows: dict[str, list[Case]]) -> Image.Image:
     """Cases in rows with every pixel coloured by what happened to it: found, missed, wrongly marked."""
 
     def cell(case: Case) -> Image.Image:
-        rgb, (reference, predicted) = _scaled(case.image, SHEET_SIDE, (case.reference, case.predicted))
-        return _cell(draw_errors(rgb, reference, predicted), case.name, f"{case.dice:.3f}")
+        rgb, (reference, predicted) = scaled(case.image, SHEET_SIDE, (case.reference, case.predicted))
+        return sheet_cell(draw_errors(rgb, reference, predicted), case.name, f"{case.dice:.3f}")
 
-    return _sheet({heading: [cell(c) for c in cases] for heading, cases in rows.items()}, ERROR_LEGEND)
+    return sheet({heading: [cell(c) for c in cases] for heading, cases in rows.items()}, ERROR_LEGEND)
 
 
 def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> Image.Image:
@@ -281,6 +282,11 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> Imag
     axes.set_xlabel("prediction", fontsize=12)
     axes.set_ylabel("reference", fontsize=12)
     axes.set_title("share of the reference pixels, and pixels", fontsize=11)
+    return rendered(figure)
+
+
+def rendered(figure: Figure) -> Image.Image:
+    """A matplotlib figure as a picture."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
