@@ -77,7 +77,7 @@ def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
     path = root / "splits.json"
     if not path.is_file():
         return Collection(items, {})
-    content = _read_json(path)
+    content = read_json(path)
     split = {SIDES.get(name): keys for name, keys in content.items()}
     if None in split or "train" not in split or not all(isinstance(keys, list) for keys in split.values()):
         raise InputError(
@@ -102,7 +102,7 @@ def read_datalist_json(path: Path) -> Collection:
     Raises:
         InputError: the file is no such datalist, or lists an image twice.
     """
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content.get("training"), list):
         raise InputError(f"{path} has no list 'training': it must be a MONAI datalist (training, validation, test).")
     lists = {name: content.get(name) or [] for name in ("training", "unlabeled", "validation", "test")}
@@ -148,7 +148,7 @@ def _name_items(items: list[Item], path: Path) -> None:
         item.setdefault("key", stem(image) if unique else "_".join((*folders, stem(image))))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:

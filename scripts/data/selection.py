@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 
 from scripts.data.files import Collection, Item
 from scripts.errors import InputError
@@ -25,7 +26,13 @@ def hash_order(names: list[str] | set[str], salt: str) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(f"{salt}:{name}".encode()).digest())
 
 
-def complete_split(collection: Collection, val_share: float, test_share: float) -> dict[str, list[Item]]:
+def complete_split(
+    collection: Collection,
+    val_share: float,
+    test_share: float,
+    seed: int = 0,
+    classes: Mapping[str, set[int]] | None = None,
+) -> dict[str, list[Item]]:
     """The items of ``train``, ``val`` and ``test``, pinned by the folder as far as it goes.
 
     * Nothing pinned: whole groups go to test and to validation until their share of the masks is reached.
@@ -39,6 +46,9 @@ def complete_split(collection: Collection, val_share: float, test_share: float) 
         collection: what the folder holds.
         val_share: share of the images with mask for validation, between 0 and 1.
         test_share: the same for test.
+        seed: of the order in which groups are taken.
+        classes: the classes in the mask of each item, by key. Where they are known, test and validation each get a
+            group with every class, as long as another group with that class stays for the others.
 
     Raises:
         InputError: the shares are out of range, or there are too few images or groups with masks.
@@ -49,25 +59,30 @@ def complete_split(collection: Collection, val_share: float, test_share: float) 
     train = sides.get("train") or ([] if sides else list(collection.items.values()))
     val, test = sides.get("val", []), sides.get("test", [])
     if val and not test:
-        val, test = _carve(val, 0.5, "test", keep=1)
+        val, test = _carve(val, 0.5, "test", 1, seed, classes)
         logger.warning("%s: no test list, so %d validation images are kept for testing.", collection.source, len(test))
     elif not test:
-        train, test = _carve(train, test_share, "test", keep=3)
+        train, test = _carve(train, test_share, "test", 3, seed, classes)
     if not val:
-        train, val = _carve(train, val_share / (1 - test_share), "validation", keep=2)
+        train, val = _carve(train, val_share / (1 - test_share), "validation", 2, seed, classes)
     return {"train": train, "val": val, "test": test}
 
 
-def _carve(items: list[Item], share: float, purpose: str, keep: int) -> tuple[list[Item], list[Item]]:
+def _carve(
+    items: list[Item], share: float, purpose: str, keep: int, seed: int, classes: Mapping[str, set[int]] | None
+) -> tuple[list[Item], list[Item]]:
     """Moves whole groups, together about ``share`` of the masks, out of ``items``; ``keep`` masks stay at least."""
     sizes: dict[str, int] = defaultdict(int)
     for item in items:
         sizes[item["group"]] += "label" in item
-    groups = hash_order({group for group, size in sizes.items() if size}, "split")
+    groups = hash_order({group for group, size in sizes.items() if size}, f"split {seed}" if seed else "split")
     total = sum(sizes.values())
-    quota, taken, count = max(1, round(share * total)), set(), 0
+    holders = _Holders(items, classes or {}, max(1, keep - 1))
+    quota = max(1, round(share * total))
+    taken = holders.one_of_each(groups, sizes, quota)
+    count = sum(sizes[group] for group in taken)
     for group in groups:
-        if count + sizes[group] <= quota:
+        if group not in taken and count + sizes[group] <= quota and holders.spares(group, taken):
             taken.add(group)
             count += sizes[group]
     if not taken and groups:
@@ -80,6 +95,39 @@ def _carve(items: list[Item], share: float, purpose: str, keep: int) -> tuple[li
         )
     held_out = [item for item in items if item["group"] in taken]
     return [item for item in items if item["group"] not in taken], [item for item in held_out if "label" in item]
+
+
+class _Holders:
+    """Which groups hold which class, where that is known; ``stay`` groups of each class are wanted for other sides."""
+
+    def __init__(self, items: list[Item], classes: Mapping[str, set[int]], stay: int) -> None:
+        self.groups: dict[int, set[str]] = defaultdict(set)
+        self.classes: dict[str, set[int]] = defaultdict(set)
+        self.stay = stay
+        for item in items:
+            for index in classes.get(item["key"], ()) if "label" in item else ():
+                self.groups[index].add(item["group"])
+                self.classes[item["group"]].add(index)
+
+    def spares(self, group: str, taken: set[str], stay: int = 0) -> bool:
+        """Whether enough others hold every class of the group when the group is taken as well."""
+        stay = stay or self.stay
+        return all(len(self.groups[index] - taken - {group}) >= stay for index in self.classes[group])
+
+    def one_of_each(self, groups: list[str], sizes: Mapping[str, int], quota: int) -> set[str]:
+        """Groups that together hold every class, rare classes first; of the able ones the first that fits the quota."""
+        taken: set[str] = set()
+        for index in sorted(self.groups, key=lambda index: (len(self.groups[index]), index)):
+            if self.groups[index] & taken:
+                continue
+            holders = [group for group in groups if group in self.groups[index]]
+            able = [group for group in holders if self.spares(group, taken)]
+            able = able or [group for group in holders if self.spares(group, taken, 1)]
+            room = quota - sum(sizes[group] for group in taken)
+            fitting = next((group for group in able if sizes[group] <= room), None)
+            if able:
+                taken.add(fitting or min(able, key=lambda group: sizes[group]))
+        return taken
 
 
 def check_sides(sides: dict[str, list[Item]], source: str) -> None:

@@ -1,0 +1,135 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The pixels of an entry: its image, and its mask or scribble in the same grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel import orientations
+
+from scripts.data.decode import Decoded, decode
+from scripts.data.prepare.values import codes_of
+from scripts.data.reader import IGNORE_INDEX
+from scripts.data.sources.base import Entry, Label
+from scripts.data.sources.series import slice_index
+from scripts.data.volumes import PLANES, Volume, check_same_grid, is_volume, read_volume
+from scripts.errors import InputError
+
+
+@dataclass
+class Picture:
+    """An image as stored.
+
+    Attributes:
+        array: (C, X, Y), or (C, X, Y, Z) turned into its plane; transparency is dropped.
+        affine: (4, 4).
+        volume: for volumes.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    volume: Volume | None = None
+
+
+def read_picture(entry: Entry, plane: str) -> Picture:
+    """The image of an entry; several files are its channels.
+
+    Raises:
+        InputError: a file is not readable, or the channels differ in size.
+    """
+    if is_volume(entry.image[0]):
+        volume = read_volume(entry.image, plane)
+        return Picture(volume.array, volume.affine, volume)
+    parts = [decode(path) for path in entry.image]
+    arrays = [_opaque(part) for part in parts]
+    for path, array in zip(entry.image, arrays):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path} holds NaN or infinite values: replace them or remove the image.")
+        _check_size(path, array.shape[1:], entry.image[0], arrays[0].shape[1:])
+    return Picture(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], parts[0].affine)
+
+
+def _opaque(decoded: Decoded) -> np.ndarray:
+    return decoded.array[:-1] if decoded.alpha else decoded.array
+
+
+def _check_size(path: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        sizes = [" x ".join(map(str, size)) for size in (shape, expected)]
+        raise InputError(f"{path} has {sizes[0]} pixels, but {other} has {sizes[1]}: replace one of them.")
+
+
+def read_codes(label: Label, entry: Entry, picture: Picture) -> tuple[np.ndarray, bool]:
+    """The values of a mask in the grid of its image, (X, Y) or (X, Y, Z), and whether compression changed them.
+
+    Raises:
+        InputError: a file is not readable, has another size, or holds what no mask holds.
+    """
+    lossy = False
+    if callable(label):
+        codes = label()
+    elif isinstance(label, dict):
+        codes = _stack(label, entry, picture)
+    elif picture.volume is not None:
+        codes = _volume_codes(label, entry, picture.volume)
+    else:
+        codes, lossy = _flat_codes(label)
+    _check_size(label_name(label, entry), codes.shape, entry.name, picture.array.shape[1:])
+    return codes, lossy
+
+
+def label_name(label: Label | None, entry: Entry) -> str:
+    """The file that stands for a mask in messages."""
+    if isinstance(label, str):
+        return label
+    return next(iter(label.values())) if isinstance(label, dict) else f"the annotations of {entry.name}"
+
+
+def _flat_codes(path: str) -> tuple[np.ndarray, bool]:
+    decoded = decode(path, indices=True)
+    return _codes(_opaque(decoded), path), decoded.lossy
+
+
+def _codes(array: np.ndarray, path: str) -> np.ndarray:
+    try:
+        return codes_of(array)
+    except ValueError as error:
+        raise InputError(f"The mask {path} cannot be used ({error}): correct it.") from None
+
+
+def _volume_codes(path: str, entry: Entry, volume: Volume) -> np.ndarray:
+    mask = read_volume(path, volume.plane)
+    grids = (volume.source_shape, volume.source_affine), (mask.source_shape, mask.source_affine)
+    check_same_grid(entry.name, *grids[0], path, *grids[1])
+    return _codes(mask.array, path)
+
+
+def _stack(paths: dict[str, str], entry: Entry, picture: Picture) -> np.ndarray:
+    """The masks of single files of a series as a volume; slices without one are to be ignored."""
+    if picture.volume is None:
+        raise InputError(f"{entry.name} is no volume, but its mask comes in {len(paths)} files: keep one.")
+    volume = picture.volume
+    stack = np.full(volume.source_shape, IGNORE_INDEX, dtype=np.int64)
+    files = {path.stem: path for path in Path(entry.name).iterdir()}
+    for stem, path in paths.items():
+        codes = _flat_codes(path)[0]
+        _check_size(path, codes.shape, str(files[stem]), stack.shape[:2])
+        stack[..., slice_index(files[stem], volume.source_affine)] = codes
+    own = orientations.io_orientation(volume.source_affine)
+    turn = orientations.ornt_transform(own, orientations.axcodes2ornt(PLANES[volume.plane]))
+    return orientations.apply_orientation(stack, turn)
+
+
+def spacing_of(picture: Picture, entry: Entry) -> str:
+    """Millimetres along X and Y, and between the slices of a volume; empty where the file does not know."""
+    if picture.volume is not None:
+        sizes = picture.volume.spacing
+    elif np.allclose(picture.affine, np.eye(4)):
+        return entry.facts.get("spacing", "")
+    else:
+        sizes = nibabel.affines.voxel_sizes(picture.affine)[:2]
+    return " ".join(f"{size:.6g}" for size in sizes)

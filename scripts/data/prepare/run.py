@@ -1,0 +1,374 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of a preparation: list, open, decide, write; nothing is in place before all of it is there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from scripts.data.listings import read_datalist_json
+from scripts.data.prepare.contents import label_name
+from scripts.data.prepare.duplicates import drop_across_sides, twins_of
+from scripts.data.prepare.inspection import Facts, inspect
+from scripts.data.prepare.planning import (
+    LISTS,
+    Planned,
+    Split,
+    file_names,
+    groups_of,
+    items_of,
+    settle_groups,
+    split_items,
+)
+from scripts.data.prepare.values import Counts, ValueRule, decide_rule, parse_values
+from scripts.data.prepare.writing import Writer
+from scripts.data.reader import IGNORE_INDEX
+from scripts.data.selection import labelled_count
+from scripts.data.sources import PREPARED, Entry, Problem, Source, read_source
+from scripts.data.sources.tables import parse_columns
+from scripts.data.volumes import PLANES
+from scripts.errors import InputError
+from scripts.files import atomic_write
+
+logger = logging.getLogger("less_net")
+
+SHOWN = 20  # problems in a message
+MARKER = ".less_net_prepare"  # says that an unfinished folder is ours to remove
+
+
+@dataclass
+class Options:
+    """What the command line sets; see ``bundle/prepare.py``."""
+
+    layout: str = ""
+    columns: str = ""
+    images: str = ""
+    masks: str = ""
+    scribbles: str = ""
+    values: str = ""
+    scribble_values: str = ""
+    group_by: str = ""
+    val_share: float = 0.1
+    test_share: float = 0.2
+    seed: int = 0
+    plane: str = "auto"
+    copy: bool = False
+    skip_broken: bool = False
+
+
+@dataclass
+class Report:
+    """What was prepared.
+
+    Attributes:
+        output: the dataset folder.
+        layout: its name.
+        recognised: the same for people.
+        images: by list.
+        classes: for each class, by list, the images whose mask holds it.
+        class_names: by class.
+        num_classes: background included.
+        in_channels: of the network.
+        ignore_value: what masks hold beside 255 where a pixel has no label; 255 if nothing else.
+        annotation: what training images are labelled with.
+        planes: that volumes were cut in.
+        left_out: number of files.
+    """
+
+    output: str
+    layout: str
+    recognised: str
+    images: dict[str, int]
+    classes: dict[int, dict[str, int]]
+    class_names: dict[int, str]
+    num_classes: int
+    in_channels: int
+    ignore_value: int
+    annotation: str
+    planes: list[str]
+    left_out: int
+
+
+@dataclass
+class _Set:
+    """What is known on the way."""
+
+    source: Source
+    facts: dict[str, Facts]
+    left_out: list[Problem]
+    rules: dict[str, ValueRule] = field(default_factory=dict)
+    tables: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
+    channels: int = 3
+    marked: bool = False  # scribbles hold the number after the last class where there is no label
+    ignore_value: int = IGNORE_INDEX
+
+
+def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
+    """Makes ``output`` a dataset folder with the images of ``source``, of which nothing is changed.
+
+    Args:
+        source: any folder with images, or a table, datalist or COCO file.
+        output: a new or empty folder.
+        options: all settings.
+
+    Raises:
+        InputError: nothing is recognised, files are broken (all are named), the mask values need to be told, there are
+            too few masks, or the folder cannot be written; then ``output`` is as it was.
+    """
+    source, output = Path(source).expanduser().absolute(), Path(output).expanduser().absolute()
+    part = _check_output(source, output)
+    if options.plane not in ("auto", *PLANES):
+        raise InputError(f"--plane is '{options.plane}': give auto, {', '.join(PLANES)}.")
+    given = {"label": parse_values(options.values) if options.values else {}}
+    given["scribble"] = parse_values(options.scribble_values, "--scribble-values") if options.scribble_values else {}
+    found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), (output, part))
+    logger.info("%s is read as %s.", source, found.text)
+    data = _inspect(found, options)
+    _decide_values(data, given, options.skip_broken)
+    lists = _split(data, options).lists
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        (part / MARKER).touch()
+        _write(data, lists, part, options)
+        report = _report(data, lists, output)
+        _write_listings(data, lists, report, part, source, options)
+        _check_result(part, output, report)
+        (part / MARKER).unlink()
+        if output.exists():
+            output.rmdir()
+        os.replace(part, output)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {output} ({error.strerror or error}): free space or name another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return report
+
+
+def _check_output(source: Path, output: Path) -> Path:
+    """The folder in which the set is built, beside ``output``.
+
+    Raises:
+        InputError: ``output`` is the source, or not empty, or the folder to build in is somebody else's.
+    """
+    if output.resolve() == source.resolve():
+        raise InputError(f"--output {output} is the folder to prepare: name a new folder.")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output} is not empty: name a new folder.")
+    part = output.with_name(output.name + ".part")
+    if part.exists() and not (part / MARKER).is_file():
+        raise InputError(f"{part} is in the way: remove it or name another folder as --output.")
+    return part
+
+
+def _folders(options: Options) -> dict[str, str]:
+    roles = {"image": options.images, "label": options.masks, "scribble": options.scribbles}
+    return {folder.strip("/").removeprefix("./"): role for role, folder in roles.items() if folder}
+
+
+def _inspect(source: Source, options: Options) -> _Set:
+    """Opens all files and settles the number of channels.
+
+    Raises:
+        InputError: something is broken, and broken files are not to be skipped.
+    """
+    facts, broken = inspect(source.entries, options.plane)
+    channels, odd = _settle_channels(source.entries, facts)
+    problems = source.problems + broken + odd
+    _refuse(problems, options.skip_broken)
+    data = _Set(source, facts, source.left_out + problems, channels=channels)
+    _drop(data, {name for name, _ in problems})
+    return data
+
+
+def _drop(data: _Set, names: set[str]) -> None:
+    """Leaves out the entries that have a file among ``names``, or could not be opened."""
+    kept = []
+    for entry in data.source.entries:
+        if entry.key in data.facts and entry.name not in names:
+            kept.append(entry)
+        elif entry.name not in names:
+            data.left_out.append((entry.name, "its mask or scribble cannot be used"))
+    data.source.entries = kept
+
+
+def _refuse(problems: Sequence[Problem], skip: bool) -> None:
+    if not problems or skip:
+        return
+    lines = [reason if name in reason else f"{name}: {reason}" for name, reason in problems]
+    more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    shown = "".join(f"\n  {line}" for line in lines[:SHOWN])
+    count = f"{len(lines)} file{'s' * (len(lines) > 1)}"
+    raise InputError(f"{count} cannot be used; mend them, or leave them out with --skip-broken:{shown}{more}")
+
+
+def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tuple[int, list[Problem]]:
+    """The network's input channels, and the images that have another number; grey and colour may be mixed."""
+    counts = Counter(one.channels for one in facts.values())
+    if not counts or set(counts) <= {1, 3}:
+        return max(counts, default=3), []
+    usual = counts.most_common(1)[0][0]
+    odd = [entry for entry in entries if entry.key in facts and facts[entry.key].channels != usual]
+    reason = "it has {} channels, but most images have {}"
+    return usual, [(entry.name, reason.format(facts[entry.key].channels, usual)) for entry in odd]
+
+
+def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], skip: bool) -> None:
+    """Settles the classes of the values in masks, then those in scribbles, which may hold one value more: no label."""
+    found: dict[str, list[tuple[Entry, Counter[int], bool]]] = {"label": [], "scribble": []}
+    for entry in data.source.entries:
+        for part, masks in found.items():
+            slices = getattr(data.facts[entry.key], part)
+            if slices is not None:
+                masks.append((entry, sum(map(Counter, slices), Counter()), data.facts[entry.key].lossy[part]))
+    declared = max(data.source.class_names, default=0) + 1 if data.source.class_names else 0
+    masks = [(counts, lossy) for _, counts, lossy in found["label"]]
+    data.rules["label"] = rule = decide_rule(masks, given["label"] or data.source.values, declared)
+    if found["scribble"]:
+        scribbles = [(counts, lossy) for _, counts, lossy in found["scribble"]]
+        data.rules["scribble"], data.marked = _scribble_rule(scribbles, given, rule if found["label"] else None)
+    problems = []
+    for part, masks in found.items():
+        for entry, counts, lossy in masks:
+            try:
+                data.tables.setdefault(entry.key, {})[part] = data.rules[part].table(counts, lossy)
+            except ValueError as error:
+                problems.append((label_name(getattr(entry, part), entry), f"{error}: add it to --values"))
+                data.facts.pop(entry.key, None)
+    _refuse(problems, skip)
+    data.left_out += problems
+    _drop(data, set())
+    _settle_ignore_value(data)
+
+
+def _scribble_rule(
+    scribbles: Sequence[tuple[Counts, bool]], given: Mapping[str, dict[int, int]], masks: ValueRule | None
+) -> tuple[ValueRule, bool]:
+    """The rule, and whether scribbles mark pixels without a label by the number that follows the last class."""
+    values = set().union(*(counts for counts, _ in scribbles))
+    if masks is None or given["scribble"]:
+        return decide_rule(scribbles, given["scribble"], option="--scribble-values"), False
+    if masks.classes is not None and values <= {*masks.classes, IGNORE_INDEX}:
+        return ValueRule(masks.num_classes, {IGNORE_INDEX: IGNORE_INDEX, **masks.classes}), False
+    count = masks.num_classes
+    if count in values and values <= {*range(count + 1), IGNORE_INDEX}:
+        classes = {value: value if value < count else IGNORE_INDEX for value in (*range(count + 1), IGNORE_INDEX)}
+        return ValueRule(count, classes), True
+    return decide_rule(scribbles, {}, count, "--scribble-values"), False
+
+
+def _split(data: _Set, options: Options) -> Split:
+    """Groups, duplicates and the four lists."""
+    entries = data.source.entries
+    if any(entry.side for entry in entries):
+        for entry in entries:
+            entry.side = (entry.side if entry.label is not None else None) or "train"
+    groups = groups_of(entries, options.group_by)
+    marks = {key: facts.fingerprint for key, facts in data.facts.items()}
+    entries, dropped = drop_across_sides(entries, twins_of(entries, marks))
+    merged = settle_groups(entries, groups, twins_of(entries, marks))
+    if merged or dropped:
+        logger.info("Equal images: %d groups made one, %d images left out.", merged, len(dropped))
+    planned = [
+        one
+        for entry in entries
+        for one in items_of(entry, data.facts[entry.key], groups[entry.key], data.tables.get(entry.key, {}))
+    ]
+    split = split_items(planned, (options.val_share, options.test_share), options.seed, data.source.text)
+    data.left_out += dropped + split.left_out
+    return split
+
+
+def _write(data: _Set, lists: Mapping[str, list[Planned]], part: Path, options: Options) -> None:
+    items = [one for planned in lists.values() for one in planned]
+    names = file_names([one.item["key"] for one in items])
+    remade = frozenset(name for name, rule in data.rules.items() if rule.classes is not None)
+    remade -= {"scribble"} if data.marked else set()
+    writer = Writer(part, names, remade, data.ignore_value, options.copy)
+    writer.write([(one, data.tables.get(one.entry.key, {})) for one in items], options.plane)
+
+
+def _settle_ignore_value(data: _Set) -> None:
+    """Chooses what masks hold, beside 255, where a pixel has no label.
+
+    Of two classes, a mask of 0 and 255 is a binary one, so in the masks written for two classes 2 stands for no label.
+    """
+    count = data.rules["label"].num_classes
+    ignored = any(IGNORE_INDEX in table.values() for tables in data.tables.values() for table in tables.values())
+    if data.marked or (count == 2 and ignored):
+        data.ignore_value = count
+
+
+def _report(data: _Set, lists: Mapping[str, list[Planned]], output: Path) -> Report:
+    count = max(rule.num_classes for rule in data.rules.values())
+    scribbles = not any("label" in one.item for one in lists["training"])
+    return Report(
+        output=str(output),
+        layout=data.source.layout,
+        recognised=data.source.text,
+        images={name: len(planned) for name, planned in lists.items()},
+        classes={
+            index: {
+                name: sum(index in one.classes.get("label", ()) for one in planned)
+                for name, planned in lists.items()
+                if name != "unlabeled"
+            }
+            for index in range(count)
+        },
+        class_names={index: name for index, name in sorted(data.source.class_names.items()) if index < count},
+        num_classes=count,
+        in_channels=data.channels,
+        ignore_value=data.ignore_value,
+        annotation="scribble" if scribbles else "mask",
+        planes=sorted({facts.plane for facts in data.facts.values() if facts.plane}),
+        left_out=len(data.left_out),
+    )
+
+
+def _write_listings(
+    data: _Set, lists: Mapping[str, list[Planned]], report: Report, part: Path, source: Path, options: Options
+) -> None:
+    """Writes ``datalist.json`` and, where files are left out, ``left_out.csv``."""
+    content = {
+        "num_classes": report.num_classes,
+        "in_channels": report.in_channels,
+        "class_names": {str(index): name for index, name in report.class_names.items()},
+        "ignore_value": report.ignore_value,
+        PREPARED: str(source),
+        "layout": report.layout,
+        "settings": asdict(options),
+        "plane": report.planes[0] if len(report.planes) == 1 else None,
+        "ordered": data.source.ordered,
+        **{name: [one.item for one in lists[name]] for name in LISTS},
+    }
+    atomic_write(part / "datalist.json", json.dumps(content, indent=1, ensure_ascii=False).encode())
+    if data.left_out:
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([("file", "reason"), *dict.fromkeys(data.left_out)])
+        atomic_write(part / "left_out.csv", table.getvalue().encode())
+
+
+def _check_result(part: Path, output: Path, report: Report) -> None:
+    """Reads the list as training will.
+
+    Raises:
+        InputError: it cannot be trained on; the message names ``output``.
+    """
+    wanted = "label" if report.annotation == "mask" else "scribble"
+    try:
+        collection = read_datalist_json(part / "datalist.json")
+        train = [collection.items[key] for key in collection.split["train"]]
+        labelled_count([item["group"] for item in train if wanted in item], 1.0)
+    except InputError as error:
+        raise InputError(str(error).replace(str(part), str(output))) from None

@@ -1,0 +1,198 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""From the values in mask files to classes.
+
+A pixel's value is a whole number: a grey value itself, or for a colour ``COLOUR + 0xRRGGBB``; greys stored as colours
+are greys. So one dictionary of numbers describes any mask, whatever its format.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.data.reader import IGNORE_INDEX
+from scripts.errors import InputError
+
+COLOUR = 1 << 24
+LISTED = 16
+APART = 32.0  # values nearer than this to a more frequent one are taken for blur of it when values are proposed
+
+Counts = Mapping[int, int]
+
+
+def codes_of(array: np.ndarray) -> np.ndarray:
+    """The values (...) of a mask (C, ...) with one or three channels.
+
+    Raises:
+        ValueError: other channels, values that are not whole, or below 0.
+    """
+    if len(array) not in (1, 3):
+        raise ValueError(f"it has {len(array)} channels, but a mask has one value a pixel")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or (array != np.round(array)).any():
+            raise ValueError("it holds values that are not whole numbers")
+        array = array.astype(np.int64)
+    if array.dtype.kind == "i" and array.min(initial=0) < 0:
+        raise ValueError(f"it holds the value {array.min()}")
+    if len(array) == 1 or (array[1:] == array[:1]).all():
+        return array[0]
+    red, green, blue = array.astype(np.int64)
+    grey = (red == green) & (green == blue)
+    return np.where(grey, red, COLOUR + (red << 16) + (green << 8) + blue)
+
+
+def count_codes(codes: np.ndarray) -> dict[int, int]:
+    """Pixels by value."""
+    if codes.dtype == np.uint8:
+        counts = np.bincount(codes.ravel(), minlength=1)
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(codes, return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, counts)}
+
+
+def show(code: int) -> str:
+    """A value as people write it: 85 or #ff0000."""
+    return f"#{code - COLOUR:06x}" if code >= COLOUR else str(code)
+
+
+def parse_values(text: str, option: str = "--values") -> dict[int, int]:
+    """``85=1,170=2`` or ``#ff0000=1`` as classes by value; black is background unless it says otherwise.
+
+    Raises:
+        InputError: a part is not of that form, a class is none, or there are gaps between the classes.
+    """
+    classes: dict[int, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        value, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            code, classes_index = _parse_code(value), int(number)
+        except ValueError:
+            raise InputError(f"{option} has '{part}': write 85=1,170=2 or '#ff0000=1,#00ff00=2'.") from None
+        if not 0 <= classes_index <= IGNORE_INDEX:
+            raise InputError(f"{option} has '{part}': classes are 0 to 254, and 255 is ignored.")
+        classes[code] = classes_index
+    classes.setdefault(0, 0)
+    present = set(classes.values()) - {IGNORE_INDEX}
+    gaps = set(range(max(present, default=0) + 1)) - present
+    if gaps:
+        raise InputError(f"{option} leaves out class {min(gaps)}: number the classes 0, 1, 2 without gaps.")
+    return classes
+
+
+def _parse_code(text: str) -> int:
+    if not text.startswith("#"):
+        return int(text)
+    if len(text) != 7:
+        raise ValueError(text)
+    number = int(text[1:], 16)
+    red, green, blue = number >> 16, number >> 8 & 255, number & 255
+    return red if red == green == blue else COLOUR + number
+
+
+def to_classes(codes: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
+    """The values of a mask as classes, uint8; ``table`` has a class for each of its values."""
+    known = np.array(sorted(table))
+    classes = np.array([table[int(value)] for value in known], dtype=np.uint8)
+    return classes[np.searchsorted(known, codes)]
+
+
+def _colours(codes: np.ndarray) -> np.ndarray:
+    """Values (N,) as colours (N, 3)."""
+    codes = np.asarray(codes, dtype=np.int64)
+    rgb = np.stack([codes >> 16 & 255, codes >> 8 & 255, codes & 255], axis=-1)
+    return np.where((codes >= COLOUR)[:, None], rgb, codes[:, None])
+
+
+@dataclass(frozen=True)
+class ValueRule:
+    """How the values of all masks become classes.
+
+    Attributes:
+        num_classes: background included.
+        classes: class by value; None: the values are class indices, or 0 and 255 where there are two classes.
+    """
+
+    num_classes: int
+    classes: dict[int, int] | None = None
+
+    def table(self, values: Iterable[int], nearest: bool = False) -> dict[int, int]:
+        """The class of each value of one mask, 255 to be ignored.
+
+        Args:
+            values: all the values in the mask.
+            nearest: values that are in none of ``classes`` have the class of the nearest one that is (JPEG masks).
+
+        Raises:
+            ValueError: a value is no class.
+        """
+        values = [int(value) for value in values]
+        if self.classes is None:
+            binary = self.num_classes == 2 and set(values) <= {0, IGNORE_INDEX}
+            return {value: int(value > 0) if binary else value for value in values}
+        strange = [value for value in values if value not in self.classes]
+        if strange and not nearest:
+            raise ValueError(f"it holds the value {show(strange[0])}, which has no class")
+        known = list(self.classes)
+        distances = np.abs(_colours(np.array(values))[:, None] - _colours(np.array(known))[None]).sum(-1)
+        return {value: self.classes[known[index]] for value, index in zip(values, distances.argmin(1))}
+
+
+def decide_rule(
+    masks: Iterable[tuple[Counts, bool]], given: Mapping[int, int], declared: int = 0, option: str = "--values"
+) -> ValueRule:
+    """The rule for a set of masks.
+
+    Without ``given``, values are classes as they are if they are 0 and 255, or 0, 1, ... without a gap (and 255, to be
+    ignored), or below the ``declared`` number of classes.
+
+    Args:
+        masks: pixels by value of each mask, and whether its compression has changed values.
+        given: class by value, from ``--values``; may be empty.
+        declared: the number of classes that the source names, 0 for none.
+        option: the option to propose.
+
+    Raises:
+        InputError: the values are no classes; lists them, with the option that makes them classes.
+    """
+    if given:
+        return ValueRule(max([1, *(index for index in given.values() if index != IGNORE_INDEX)]) + 1, dict(given))
+    total: Counter[int] = Counter()
+    blurred, both, border = False, False, False
+    for counts, lossy in masks:
+        total.update(counts)
+        blurred |= lossy and not set(counts) <= {0, IGNORE_INDEX}
+        both |= {1, IGNORE_INDEX} <= set(counts)
+        border |= IGNORE_INDEX in counts and 1 not in counts
+    values = set(total) - {IGNORE_INDEX}
+    highest = max(values, default=0)
+    if not blurred and highest < IGNORE_INDEX and (highest < declared or values | {0} == set(range(highest + 1))):
+        num_classes = max(2, declared, highest + 1)
+        # alone, a mask of 0 and 255 would be taken for a binary one, which it is not if others hold 1 and 255
+        return ValueRule(num_classes, {0: 0, 1: 1, 255: IGNORE_INDEX} if num_classes == 2 and both and border else None)
+    raise InputError(_proposal(total, option))
+
+
+def _proposal(total: Counter[int], option: str) -> str:
+    shown = ", ".join(
+        f"{show(code)} ({100 * count / total.total():.2g} %)" for code, count in total.most_common(LISTED)
+    )
+    more = f" and {len(total) - LISTED} more" if len(total) > LISTED else ""
+    pairs = [f"{show(code)}={index}" for index, code in enumerate(_peaks(total), start=1)]
+    return (
+        f"the masks hold values that are no class indices: {shown}{more}. Say which class each is, for example "
+        f"{option} '{','.join(pairs)}' (0 is background, 255 is ignored)"
+    )
+
+
+def _peaks(total: Counter[int]) -> list[int]:
+    """The values that stand out, in ascending order without black; those close to a more frequent one are left out."""
+    peaks = [0]
+    for code, _ in total.most_common(1000):
+        distances = np.abs(_colours(np.array(peaks)) - _colours(np.array([code]))).sum(-1)
+        if len(total) <= LISTED and code != 0 or (distances > 3 * APART).all():
+            peaks.append(code)
+    return sorted(set(peaks[: LISTED + 1]) - {0})

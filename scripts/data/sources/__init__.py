@@ -1,0 +1,161 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Folders as people hand them over: finds out how the images and masks in it are arranged, and lists them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from scripts.data.layouts import find_voc, read_voc
+from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv
+from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
+from scripts.data.sources.coco import find_coco, read_coco
+from scripts.data.sources.names import read_names
+from scripts.data.sources.nnunet import read_nnunet
+from scripts.data.sources.tables import find_tables, read_rows, read_tables
+from scripts.data.sources.tree import PREPARED, Tree, scan
+from scripts.data.sources.words import side_of
+from scripts.errors import InputError
+
+__all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "read_source"]
+
+LAYOUTS = ("pairs", "datalist", "csv", "coco", "voc", "nnunet", "names")
+DATALISTS = ("datalist.json", "dataset.json")
+
+
+def read_source(
+    path: Path,
+    layout: str = "",
+    columns: Mapping[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
+    skip: Iterable[Path] = (),
+) -> Source:
+    """Recognises the layout of a folder and lists its images; opens headers of DICOM files at most.
+
+    What describes the data in a file comes before what only its names tell:
+
+    1. ``pairs``: ``pairs.csv``; ``datalist``: a MONAI datalist; ``csv``: another table; ``coco``: COCO annotations;
+    2. ``voc``: Pascal VOC; ``nnunet``: ``imagesTr``;
+    3. ``names``: any folders and files, told apart by words as ``images``, ``_mask``.
+
+    Args:
+        path: the folder; or the table, datalist or COCO file itself, in its folder.
+        layout: one of ``LAYOUTS`` if it is not to be recognised.
+        columns: column of each role of a table.
+        folders: role (``image``, ``label``, ``scribble``) of folders, relative to ``path``.
+        skip: folders to pass over.
+
+    Raises:
+        InputError: no such folder, nothing recognised, or several layouts at once.
+    """
+    path = path.expanduser().absolute()
+    if not path.exists():
+        raise InputError(f"{path} does not exist: correct the path of the folder to prepare.")
+    if layout and layout not in LAYOUTS:
+        raise InputError(f"--layout is '{layout}': give one of {', '.join(LAYOUTS)}.")
+    tree = scan(path if path.is_dir() else path.parent, skip)
+    named = None if path.is_dir() else path.name
+    if named is not None:
+        tree.listings = [named] if named in tree.listings else []
+    candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
+    source = _read(tree, _choose(candidates, layout, path), candidates, dict(columns or {}), dict(folders or {}))
+    source.problems[:0] = tree.problems
+    _tell_keys_apart(source.entries)
+    if not source.entries and not source.problems:
+        raise InputError(f"{path} holds no image that is read (PNG, JPEG, TIFF, BMP, NIfTI, DICOM): correct the path.")
+    return source
+
+
+def _candidates(
+    tree: Tree, columns: dict[str, str], layout: str, declared: bool, named: str | None
+) -> dict[str, list[str]]:
+    """The layouts of the first rank that has any, with the files that describe them."""
+    wanted = (lambda name: layout in ("", name)) if not declared else (lambda name: layout == name)
+    training = next((name for name in tree.folders if name == "imagesTr"), None)
+    found: dict[str, list[str]] = {}
+    pairs = [name for name in tree.listings if name == "pairs.csv"] if not columns else []
+    datalists = [name for name in tree.listings if name in DATALISTS or name == named and name.endswith(".json")]
+    datalists = [name for name in datalists if wanted("datalist") and not (training and name == "dataset.json")]
+    datalists = [name for name in datalists if isinstance(read_json(Path(tree.path(name))).get("training"), list)]
+    coco = find_coco(tree) if wanted("coco") else []
+    tables = find_tables(tree, columns) if wanted("csv") and (layout == "csv" or not pairs) else []
+    for name, files in (("pairs", pairs), ("datalist", datalists), ("csv", tables), ("coco", coco)):
+        if files and wanted(name):
+            found[name] = files
+    if "pairs" in found and not layout:  # the order in which training itself looks
+        found.pop("datalist", None)
+    if not found and not declared:
+        voc = find_voc(tree.root) if wanted("voc") else None
+        found |= {"voc": [str(voc)]} if voc else {}
+        found |= {"nnunet": ["imagesTr"]} if training and wanted("nnunet") else {}
+        found |= {"names": ["images, masks"]} if found and {"images", "masks"} <= tree.folders and not layout else {}
+    return found
+
+
+def _choose(candidates: dict[str, list[str]], layout: str, path: Path) -> str:
+    """The one layout.
+
+    Raises:
+        InputError: there are several, or the wanted one is not there.
+    """
+    if layout == "names":
+        return layout
+    if layout:
+        if layout not in candidates:
+            raise InputError(f"{path} has no files of the layout '{layout}': correct --layout or leave it out.")
+        return layout
+    if len(candidates) > 1:
+        choices = "; ".join(f"--layout {name} ({', '.join(files[:3])})" for name, files in candidates.items())
+        raise InputError(f"{path} can be read in several ways: choose one by {choices}.")
+    name = next(iter(candidates), "names")
+    files = candidates.get(name, [])
+    if name == "csv" and len(files) > 1 and not _tell_sides(files):
+        raise InputError(f"{path} holds several tables ({', '.join(files[:5])}): name one of them as the source.")
+    return name
+
+
+def _tell_sides(files: list[str]) -> bool:
+    sides = [side_of(PurePosixPath(name).stem) for name in files]
+    return None not in sides and "train" in sides and len(set(sides)) == len(sides)
+
+
+def _read(
+    tree: Tree, layout: str, candidates: dict[str, list[str]], columns: dict[str, str], folders: dict[str, str]
+) -> Source:
+    files = candidates.get(layout, [])
+    if layout == "csv":
+        return read_tables(tree, files, columns)
+    if layout == "coco":
+        return read_coco(tree, files)
+    if layout == "nnunet":
+        return read_nnunet(tree)
+    if layout == "voc":
+        return from_collection(read_voc(Path(files[0])), Path(files[0]), layout, f"the Pascal VOC layout in {files[0]}")
+    if layout == "pairs":
+        source = from_collection(read_pairs_csv(tree.root), tree.root, layout, "the table pairs.csv")
+        rows = read_rows(tree.root / "pairs.csv")
+        by_image = {row.get("image", ""): row for row in rows}
+        for entry in source.entries:
+            entry.columns = by_image.get(Path(entry.name).relative_to(tree.root).as_posix(), {})
+        return source
+    if layout == "datalist":
+        path = Path(tree.path(files[0]))
+        return from_collection(read_datalist_json(path), tree.root, layout, f"the MONAI datalist {files[0]}")
+    return read_names(tree, folders)
+
+
+def _tell_keys_apart(entries: list[Entry]) -> None:
+    """Keys that repeat get the folder before them, and a number where that is not enough."""
+    repeated = Counter(entry.key for entry in entries)
+    used = {key for key, count in repeated.items() if count == 1}
+    for entry in entries:
+        if repeated[entry.key] == 1:
+            continue
+        base = "_".join(part for part in (entry.folder.replace("/", "_"), entry.key) if part)
+        key, number = base, 2
+        while key in used:
+            key, number = f"{base}_{number}", number + 1
+        used.add(key)
+        entry.key = key

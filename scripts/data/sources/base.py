@@ -1,0 +1,100 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every reader of a handed-over folder hands on: one entry an image or volume, nothing opened yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from scripts.data.files import Collection, Item
+from scripts.data.sources.words import split_word
+
+#: A file or series folder; a function that draws the mask (X, Y) uint8; or files by the stem of the DICOM instance.
+Label = str | Callable[[], np.ndarray] | dict[str, str]
+Problem = tuple[str, str]  # the file and what is wrong with it
+
+
+@dataclass
+class Entry:
+    """An image or volume with its annotations.
+
+    Attributes:
+        key: unique name.
+        image: the file or series folder; several, if each holds one channel.
+        label: where there is a mask.
+        scribble: where there is one.
+        side: train, val or test, if the source pins it.
+        folder: the sub-folder it lies in, without the parts that all images share; empty if there is none.
+        facts: ``group``, ``volume``, ``slice``, ``spacing`` as far as the source names them.
+        columns: all cells of its row in a table.
+    """
+
+    key: str
+    image: tuple[str, ...]
+    label: Label | None = None
+    scribble: Label | None = None
+    side: str | None = None
+    folder: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The path that stands for the entry in messages."""
+        return self.image[0]
+
+
+@dataclass
+class Source:
+    """A folder that was recognised.
+
+    Attributes:
+        layout: name of the layout, as ``--layout`` takes it.
+        text: what was recognised, for people.
+        entries: in a fixed order.
+        ordered: whether that order is the one in which training images are labelled.
+        class_names: by class index, where known.
+        values: classes by mask value, where the source defines other values than class indices.
+        problems: what is wrong with the listing.
+        left_out: files that are not used, for a reason that is no fault.
+    """
+
+    layout: str
+    text: str
+    entries: list[Entry]
+    ordered: bool = False
+    class_names: dict[int, str] = field(default_factory=dict)
+    values: dict[int, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
+
+
+def from_collection(collection: Collection, root: Path, layout: str, text: str) -> Source:
+    """A source of what the readers of ``scripts.data.layouts`` read; images in no list of the split are left out."""
+    side_of = {key: side for side, keys in collection.split.items() for key in keys}
+    order = [key for keys in collection.split.values() for key in keys] or list(collection.items)
+    entries = [entry_of(collection.items[key], side_of.get(key), root) for key in order]
+    unused = [
+        (item["image"], "in no list of the split") for key, item in collection.items.items() if key not in side_of
+    ]
+    return Source(layout, text, entries, collection.ordered, left_out=unused if side_of else [])
+
+
+def entry_of(item: Item, side: str | None, root: Path) -> Entry:
+    """The entry of an item."""
+    parts = {name: item.get(name) for name in ("label", "scribble")}
+    facts = {name: value for name, value in item.items() if name not in ("key", "image", "label", "scribble")}
+    return Entry(
+        item["key"], (item["image"],), side=side, folder=folder_below(item["image"], root), facts=facts, **parts
+    )
+
+
+def folder_below(image: str, root: Path) -> str:
+    """The folder of an image relative to ``root``, without parts such as ``images``; empty for what lies elsewhere."""
+    parent = Path(image).parent
+    parts = parent.relative_to(root).parts if parent.is_relative_to(root) else ()
+    return "/".join(part for part in parts if split_word(part)[1])

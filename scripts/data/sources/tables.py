@@ -1,0 +1,142 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tables (CSV) of any make that name an image, and mostly a mask, in each row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from scripts.data.files import is_image, stem
+from scripts.data.listings import FACTS, SIDES
+from scripts.data.sources.base import Entry, Problem, Source, folder_below
+from scripts.data.sources.tree import Finder, Tree
+from scripts.data.sources.words import side_of
+from scripts.errors import InputError
+
+ROLES = ("key", "image", "label", "scribble", "split", *FACTS)
+NAMES = {
+    "key": "key id image_id case_id",
+    "image": "image images img image_path img_path image_file image_name imagepath filename file_name file path",
+    "label": "mask masks mask_path mask_file mask_name maskpath label label_path labels segmentation seg seg_path gt "
+    "ground_truth annotation target",
+    "scribble": "scribble scribbles scribble_path",
+    "group": "group patient patient_id patientid subject subject_id case study study_id video video_id",
+    "split": "split set subset side partition",
+    "volume": "volume volume_id",
+    "slice": "slice slice_index",
+    "spacing": "spacing",
+}
+WORDS = {word: role for role, words in NAMES.items() for word in words.split()}
+PATHS = ("image", "label", "scribble")
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file in UTF-8, separated by commas, semicolons or tabs.
+
+    Raises:
+        InputError: the file is no such table.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        first = text.split("\n", 1)[0]
+        separator = max(",;\t", key=first.count)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
+    return [{str(name).strip(): str(value or "").strip() for name, value in row.items() if name} for row in rows]
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """``image=photo,mask=truth`` as the column of each role.
+
+    Raises:
+        InputError: a part is not of that form, or there is no such role.
+    """
+    columns = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        role, equals, column = (piece.strip() for piece in part.partition("="))
+        role = "label" if role == "mask" else role
+        if not equals or not column or role not in ROLES:
+            raise InputError(f"--columns has '{part}': write image=COLUMN,mask=COLUMN,group=COLUMN.")
+        columns[role] = column
+    return columns
+
+
+def columns_of(rows: list[dict[str, str]], given: dict[str, str]) -> dict[str, str]:
+    """The column of each role: given, else the first one with a known name; paths only if they look like paths."""
+    columns = {role: given[role] for role in given}
+    for column in rows[0] if rows else ():
+        role = WORDS.get(column.lower().replace(" ", "_").replace("-", "_"))
+        if role is None or role in columns or column in columns.values():
+            continue
+        if role not in PATHS or any(is_image(row.get(column, "")) for row in rows[:50]):
+            columns[role] = column
+    return columns
+
+
+def find_tables(tree: Tree, columns: dict[str, str]) -> list[str]:
+    """The CSV files, in the folder itself, that name images and masks; with their columns given, images are enough."""
+    found = []
+    for name in tree.listings:
+        if not name.lower().endswith(".csv") or "/" in name:
+            continue
+        rows = read_rows(tree.path(name))
+        names = columns_of(rows, {role: column for role, column in columns.items() if rows and column in rows[0]})
+        if "image" in names and ("label" in names or "scribble" in names or "image" in columns):
+            found.append(name)
+    return found
+
+
+def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
+    """Reads one table, or several whose names tell the side (``train.csv``, ``test.csv``).
+
+    Paths are relative to the folder; where there is no such file, the only file of that name or stem below it counts.
+
+    Raises:
+        InputError: a given column is missing.
+    """
+    entries, problems = [], []
+    find = Finder(tree)
+    several = len(tables) > 1
+    for name in tables:
+        rows = read_rows(tree.path(name))
+        for role, column in given.items():
+            if not rows or column not in rows[0]:
+                has = ", ".join(rows[0]) if rows else "none"
+                raise InputError(f"{tree.path(name)} has no column '{column}' (for {role}); its columns: {has}.")
+        columns = columns_of(rows, given)
+        made, more = _entries(tree, name, rows, columns, find)
+        for entry in made if several else ():
+            entry.side = side_of(Path(name).stem)
+        entries += made
+        problems += more
+    if not several and ({entry.side for entry in entries} & {None} or "train" not in {e.side for e in entries}):
+        for entry in entries:
+            entry.side = None
+    masks = sum(entry.label is not None for entry in entries)
+    text = f"the table {', '.join(tables)} ({len(entries)} images, {masks} with a mask)"
+    return Source("csv", text, entries, problems=problems)
+
+
+def _entries(
+    tree: Tree, table: str, rows: list[dict[str, str]], columns: dict[str, str], find: Finder
+) -> tuple[list[Entry], list[Problem]]:
+    entries, problems = [], []
+    source = tree.path(table)
+    for number, row in enumerate(rows, start=2):
+        cells = {role: row.get(column, "") for role, column in columns.items()}
+        paths = {role: find(cells[role]) for role in PATHS if cells.get(role)}
+        lost = [cells[role] for role, path in paths.items() if path is None]
+        if lost or "image" not in paths:
+            what = f"'{lost[0]}' is not there, or there are several of that name" if lost else "there is no image"
+            problems.append((source, f"row {number}: {what}"))
+            continue
+        image = paths.pop("image")
+        entry = Entry(cells.get("key") or stem(image), (image,), **paths, columns=row)
+        entry.side = SIDES.get(cells.get("split", "").lower())
+        entry.folder = folder_below(image, tree.root)
+        entry.facts = {name: cells[name] for name in FACTS if cells.get(name)}
+        entries.append(entry)
+    return entries, problems
