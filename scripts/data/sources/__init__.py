@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from scripts.data.files import images_by_stem
 from scripts.data.layouts import find_voc, read_voc
 from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
@@ -132,7 +133,7 @@ def _read(
     if layout == "nnunet":
         return read_nnunet(tree)
     if layout == "voc":
-        return from_collection(read_voc(Path(files[0])), Path(files[0]), layout, f"the Pascal VOC layout in {files[0]}")
+        return _read_voc(Path(files[0]))
     if layout == "pairs":
         source = from_collection(read_pairs_csv(tree.root), tree.root, layout, "the table pairs.csv")
         rows = read_rows(tree.root / "pairs.csv")
@@ -144,6 +145,14 @@ def _read(
         path = Path(tree.path(files[0]))
         return from_collection(read_datalist_json(path), tree.root, layout, f"the MONAI datalist {files[0]}")
     return read_names(tree, folders)
+
+
+def _read_voc(root: Path) -> Source:
+    collection = read_voc(root)
+    source = from_collection(collection, root, "voc", f"the Pascal VOC layout in {root}")
+    unlisted = [path for key, path in images_by_stem(root / "JPEGImages").items() if key not in collection.items]
+    source.left_out += [(str(path), "in no list of the split") for path in unlisted]
+    return source
 
 
 def _tell_keys_apart(entries: list[Entry]) -> None:

@@ -53,7 +53,13 @@ def scan(root: Path, skip: Iterable[Path] = ()) -> Tree:
 
     Files are not looked at one by one, so 100,000 of them take about a second. A folder that can be reached by several
     links is listed once.
+
+    Raises:
+        InputError: the path of the folder is no text.
     """
+    if not _is_readable_name(str(root)):
+        shown = os.fsencode(root).decode("utf-8", "backslashreplace")
+        raise InputError(f"The path {shown} is not valid UTF-8: rename the folder.")
     tree = Tree(root)
     dicoms: dict[str, list[str]] = defaultdict(list)
     seen = {_identity(path) for path in skip if path.exists()}
@@ -97,14 +103,21 @@ def _list_folder(
     tree.folders.add(folder)
     for entry in found:
         relative = f"{folder}/{entry.name}" if folder else entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             ahead[entry.is_symlink()].append(relative)
         elif not _is_readable_name(entry.name):
-            shown = relative.encode("utf-8", "backslashreplace").decode()
+            shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
             tree.problems.append((shown, "its name is not valid UTF-8: rename it"))
         else:
             _sort_file(tree, folder, relative, entry, dicoms)
     return len(found)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_prepared(path: str) -> bool:
@@ -127,7 +140,7 @@ def _sort_file(tree: Tree, folder: str, relative: str, entry: os.DirEntry, dicom
     known = is_image(entry.name)
     if entry.name.lower().endswith(LISTINGS):
         tree.listings.append(relative)
-    elif known and entry.is_symlink() and not entry.is_file():
+    elif known and entry.is_symlink() and not os.path.isfile(entry.path):
         tree.problems.append((entry.path, "it is a link to a file that does not exist"))
     elif is_dicom(entry.name) or (not known and may_be_dicom(entry.name) and has_magic(entry.path)):
         dicoms[folder].append(relative)

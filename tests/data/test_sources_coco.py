@@ -1,0 +1,123 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""COCO annotations: polygons, run lengths, crowds, overlaps, and files that are wrong."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from scripts.data.sources import read_source
+from scripts.errors import InputError
+from tests.folders import pairs, save
+
+SIZE = (12, 10)  # width, height
+SQUARE = [2, 3, 8, 3, 8, 7, 2, 7]
+
+
+def coco(root, annotations, categories=({"id": 3, "name": "cat"}, {"id": 1, "name": "dog"}), name="coco.json"):
+    """One image of 12 x 10 pixels with the annotations."""
+    root.mkdir(parents=True, exist_ok=True)
+    save(root / "images/a.png", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    images = [{"id": 5, "file_name": "a.png", "width": SIZE[0], "height": SIZE[1]}]
+    listed = [{"id": number, "image_id": 5, "category_id": 3} | one for number, one in enumerate(annotations)]
+    content = {"images": images, "annotations": listed, "categories": list(categories)}
+    (root / name).write_text(json.dumps(content))
+    return root
+
+
+def mask_of(root):
+    source = read_source(root)
+    assert source.layout == "coco" and source.problems == []
+    return source.entries[0].label()
+
+
+def runs_of(area):
+    """Uncompressed run lengths of an area (X, Y), column by column, zeros first."""
+    flat, runs, value = area.ravel(), [], False
+    while len(flat):
+        length = int(np.argmax(flat != value)) if (flat != value).any() else len(flat)
+        runs.append(length)
+        flat, value = flat[length:], not value
+    return {"size": [SIZE[1], SIZE[0]], "counts": runs}
+
+
+def test_a_polygon_lies_where_it_was_drawn_and_classes_follow_the_ids(tmp_path):
+    mask = mask_of(coco(tmp_path, [{"segmentation": [SQUARE]}]))
+    expected = np.zeros(SIZE, np.uint8)
+    expected[2:8, 3:7] = 2  # category 3 comes after 1
+    assert mask.dtype == np.uint8 and (mask == expected).all()
+    assert read_source(tmp_path).class_names == {0: "background", 1: "dog", 2: "cat"}
+
+
+def test_run_lengths_say_the_same_pixels(tmp_path):
+    from pycocotools import mask as coder
+
+    area = np.random.default_rng(0).random(SIZE) < 0.4
+    packed = coder.encode(np.asfortranarray(area.T.astype(np.uint8)))
+    packed["counts"] = packed["counts"].decode()
+    packed["size"] = [int(size) for size in packed["size"]]
+    for number, shape in enumerate((runs_of(area), packed)):
+        mask = mask_of(coco(tmp_path / str(number), [{"segmentation": shape, "category_id": 1}]))
+        assert (mask == area).all()
+
+
+def test_smaller_objects_lie_on_top_and_crowds_are_ignored_below_all(tmp_path):
+    whole = [0, 0, 12, 0, 12, 10, 0, 10]
+    crowd = np.zeros(SIZE, bool)
+    crowd[:4] = True
+    annotations = [
+        {"segmentation": [[4, 4, 6, 4, 6, 6, 4, 6]], "category_id": 1},
+        {"segmentation": [SQUARE]},
+        {"segmentation": runs_of(crowd), "iscrowd": 1},
+    ]
+    mask = mask_of(coco(tmp_path, annotations))
+    assert mask[4, 4] == 1 and mask[2, 3] == 2 and mask[0, 0] == 255 and mask[11, 9] == 0
+    mask = mask_of(coco(tmp_path, [{"segmentation": [whole], "category_id": 1}, {"segmentation": [whole]}]))
+    assert (mask == 2).all()  # equal areas: the later one
+
+
+def test_an_image_without_objects_is_background(tmp_path):
+    assert not mask_of(coco(tmp_path, [])).any()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ({}, "annotation 0 has no valid segmentation"),
+        ({"segmentation": []}, "no polygon of three points"),
+        ({"segmentation": [[1, 1, 2, 2]]}, "no polygon of three points"),
+        ({"segmentation": [["a"] * 6]}, "no valid segmentation"),
+        ({"segmentation": {"size": [10, 12], "counts": [5, 5]}}, "do not fill the image"),
+        ({"segmentation": {"size": [12, 10], "counts": [120]}}, "its size is"),
+        ({"segmentation": {"size": [10, 12], "counts": "%%%"}}, "no valid segmentation|annotation 0"),
+        ({"segmentation": [SQUARE], "category_id": 9}, "annotation 0 has an unknown category"),
+    ],
+)
+def test_broken_annotations(tmp_path, annotation, message):
+    label = read_source(coco(tmp_path, [annotation])).entries[0].label
+    with pytest.raises(InputError, match=message):
+        label()
+
+
+def test_files_named_by_side_pin_the_split_and_must_agree(tmp_path):
+    for number, side in enumerate(("train", "val")):
+        save(tmp_path / f"{side}/{number}.png", pairs(1)[0][0])
+        images = [{"id": 1, "file_name": f"{number}.png", "width": 32, "height": 32}]
+        content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / f"annotations/instances_{side}.json").write_text(json.dumps(content))
+    assert {entry.key: entry.side for entry in read_source(tmp_path).entries} == {"0": "train", "1": "val"}
+    content["categories"] = [{"id": 1, "name": "y"}]
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="instances_val.json has other categories"):
+        read_source(tmp_path)
+
+
+def test_images_that_are_not_there_are_problems(tmp_path):
+    root = coco(tmp_path, [])
+    (root / "images/a.png").unlink()
+    ((path, reason),) = read_source(root).problems
+    assert path.endswith("coco.json") and "a.png" in reason
