@@ -4,6 +4,7 @@
 
 from scripts.losses.consistency import weighted_cross_entropy, weighted_dice_loss
 from scripts.losses.contrast import class_info_nce, class_means, sample_per_class
+from scripts.losses.cross_contrast import patch_contrast, pixel_contrast, pool_patches
 from scripts.losses.distillation import class_vectors, distillation_loss, multi_scale_distillation
 from scripts.losses.partial import PartialCrossEntropy, entropy
 from scripts.losses.pseudo import gate, pseudo_label_loss
@@ -34,6 +35,9 @@ __all__ = [
     "multi_scale_distillation",
     "neighbour_difference",
     "patch_classes",
+    "patch_contrast",
+    "pixel_contrast",
+    "pool_patches",
     "pseudo_label_loss",
     "ranked_hinge",
     "sample_per_class",

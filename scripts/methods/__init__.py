@@ -11,6 +11,8 @@ from scripts.methods.entropy_minimisation import EntropyMinimisation
 from scripts.methods.fixmatch import FixMatch
 from scripts.methods.less_net import LessNet
 from scripts.methods.mean_teacher import MeanTeacher
+from scripts.methods.memory import ClassMemory
+from scripts.methods.multiscale_contrast import MultiscaleContrast
 from scripts.methods.partial_ce import PartialCE
 from scripts.methods.prior import ClassPrior
 from scripts.methods.projection import ProjectionHead
@@ -26,6 +28,7 @@ from scripts.methods.ustm import USTM
 __all__ = [
     "BidirectionalCopyPaste",
     "ClassContrast",
+    "ClassMemory",
     "ClassPrior",
     "CriiNet",
     "CrossPseudoSupervision",
@@ -36,6 +39,7 @@ __all__ = [
     "LearningRule",
     "LessNet",
     "MeanTeacher",
+    "MultiscaleContrast",
     "PartialCE",
     "ProjectionHead",
     "ScribSDPlus",

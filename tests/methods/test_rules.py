@@ -18,6 +18,7 @@ from scripts.methods import (
     FixMatch,
     LessNet,
     MeanTeacher,
+    MultiscaleContrast,
     PartialCE,
     ScribSDPlus,
     SigmoidRamp,
@@ -39,6 +40,12 @@ def less_net(network, classes=2, **arguments):
     return LessNet(network, num_classes=classes, contrast=contrast, strong_view=StrongView(), **arguments)
 
 
+def multiscale_contrast(network, classes=2, **arguments):
+    own = {"num_classes": classes, "samples": 16, "dim": 8, "memory": 8, "confidence": 0.2, "foreground": 0.1}
+    peer = LESSNet(3, classes) if isinstance(network, LESSNet) else unet(classes)
+    return MultiscaleContrast(network, peer, strong_view=StrongView(), **own | {"background": 0.5} | arguments)
+
+
 def scribsd_plus(network, classes=2, **arguments):
     contrast = ClassContrast(network.fused_channels, dim=8, threshold=0.0, stride=2)
     return ScribSDPlus(network, strong_view=StrongView(), **{"contrast": contrast, **arguments})
@@ -58,6 +65,8 @@ RULES = {
     "bcp": lambda n, k: BidirectionalCopyPaste(n, strong_view=StrongView()),
     "crii_net": lambda n, k: CriiNet(n, num_classes=k, strong_view=StrongView(), patch=16, dim=8),
     "crii_net_bare": lambda n, k: CriiNet(n, consistency="false", intra="false", inter="false"),
+    "multiscale_contrast": multiscale_contrast,
+    "multiscale_contrast_clean": lambda n, k: multiscale_contrast(n, k, perturbation="false", patch="false"),
     "partial_ce": lambda n, k: PartialCE(n, strong_view=StrongView()),
     "entropy_minimisation": lambda n, k: EntropyMinimisation(n, strong_view=StrongView()),
     "ustm": lambda n, k: USTM(n, strong_view=StrongView(), passes=2),
