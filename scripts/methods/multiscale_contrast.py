@@ -119,7 +119,7 @@ class MultiscaleContrast(LearningRule):
 
     @torch.no_grad()
     def decide(self, networks: tuple[nn.Module, nn.Module], images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Both networks' decisions (U, 1, X, Y) on the clean images, and those that they share with confidence, else 255."""
+        """Both networks' decisions (U, 1, X, Y) on the clean images, and those shared with confidence, else 255."""
         gated = [gate(torch.softmax(network(images).float(), dim=1), self.confidence) for network in networks]
         (first, sure), (second, sure_too) = gated
         agreed = (first == second) & (sure * sure_too > 0)
