@@ -13,7 +13,7 @@ from tqdm import tqdm
 from scripts.data.checks import PATIENCE, check_images
 from scripts.data.dicom import is_series
 from scripts.data.files import Item, images_by_stem, is_nifti, stem
-from scripts.data.reader import ImageReader
+from scripts.data.reader import IGNORE_INDEX, ImageReader
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.switches import as_bool
@@ -22,7 +22,11 @@ PARTS = ("training", "validation", "test")
 
 
 def items_to_score(
-    datalist: Mapping[str, Sequence[Item]], part: str = "test", num_classes: int = 2, channels: int = 3
+    datalist: Mapping[str, Sequence[Item]],
+    part: str = "test",
+    num_classes: int = 2,
+    channels: int = 3,
+    ignore_value: int = IGNORE_INDEX,
 ) -> list[Item]:
     """The images with masks of one part of a datalist, for an evaluation.
 
@@ -36,7 +40,7 @@ def items_to_score(
         raise InputError(
             f"the data set has no {part} images to evaluate: name some in its split, or pass another --part"
         )
-    check_images(items, num_classes, channels)
+    check_images(items, num_classes, channels, ignore_value)
     return items
 
 

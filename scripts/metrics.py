@@ -12,30 +12,33 @@ is empty have no value: NaN per image, left out of means.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 IGNORE_INDEX = 255
 WORST_SHARE = 0.1
 
 DEFINITIONS = {
-    "mean_dice": "Dice per image, mean over the foreground classes, then mean over all images; reference and "
+    "case": "An image, or all slices of a volume together: their pixels are counted as those of one image.",
+    "mean_dice": "Dice per case, mean over the foreground classes, then mean over all cases; reference and "
     "prediction both empty = 1, one of them empty = 0.",
-    "mean_dice_lesion": "The same mean over the images whose reference holds at least one foreground pixel.",
-    "worst_decile_dice": "Mean Dice of the worst 10 % of the images (the lowest ceil(n / 10) values).",
+    "mean_dice_lesion": "The same mean over the cases whose reference holds at least one foreground pixel.",
+    "worst_decile_dice": "Mean Dice of the worst 10 % of the cases (the lowest ceil(n / 10) values).",
     "miou": "Intersection over union from pixels pooled over all images, mean over the classes with background; a "
     "class found in neither reference nor prediction is left out.",
     "mean_recall": "Recall from pixels pooled over all images, mean over the classes with background; a class the "
     "references never hold is left out.",
     "hd95": "95th percentile Hausdorff distance: the larger of the two directed 95th percentiles between the "
-    "outlines, in pixels at the size of scoring; mean over image and foreground class pairs where both are non-empty.",
+    "outlines. In millimetres, three-dimensional for volumes, where the spacing of every case is known; else in pixels "
+    "at the size of scoring, image by image and slice by slice. Mean over case (or image) and foreground class pairs "
+    "where both are non-empty.",
     "assd": "Average symmetric surface distance: mean over the outline points of both masks of the distance to the "
-    "other outline, in pixels at the size of scoring; mean over the same pairs as hd95.",
-    "distance_left_out": "Image and foreground class pairs without hd95 and assd, because reference or prediction "
-    "is empty.",
+    "other outline, in the unit of hd95; mean over the same pairs as hd95.",
+    "distance_left_out": "Case (in pixels: image) and foreground class pairs without hd95 and assd, because reference "
+    "or prediction is empty.",
     "ignored": "Pixels whose reference value is 255 take part in no score.",
 }
 
@@ -117,7 +120,7 @@ def worst_mean(values: Tensor, share: float = WORST_SHARE) -> Tensor:
 
 
 def overlap_scores(confusion: Tensor) -> dict[str, float]:
-    """The overlap scores of a set of images, from its confusion tables (B, K, K); see :data:`DEFINITIONS`."""
+    """The overlap scores of a set of cases, from its confusion tables (B, K, K); see :data:`DEFINITIONS`."""
     dice, lesion, pooled = image_dice(confusion), has_lesion(confusion), confusion.sum(dim=0)
     scores = {
         "mean_dice": dice.mean(),
@@ -130,29 +133,31 @@ def overlap_scores(confusion: Tensor) -> dict[str, float]:
 
 
 def surface_distances(
-    predicted: Tensor, reference: Tensor, num_classes: int, spacing: tuple[float, float] | None = None
+    predicted: Tensor, reference: Tensor, num_classes: int, spacing: Sequence[float] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """95th percentile Hausdorff and average symmetric surface distance of one image, per foreground class.
+    """95th percentile Hausdorff and average symmetric surface distance of one image or volume, per foreground class.
 
     Args:
-        predicted: class indices (X, Y).
-        reference: class indices (X, Y); ignored pixels (255) count as background in both masks.
+        predicted: class indices (X, Y) or (X, Y, Z).
+        reference: class indices of the same shape; ignored pixels (255) count as background in both masks.
         num_classes: number of classes K, background included.
-        spacing: pixel size along X and Y; None measures in pixels.
+        spacing: pixel size along each axis; None measures in pixels.
 
     Returns:
         two float tensors (K - 1,) on the CPU, NaN where the class is empty in either mask.
     """
-    predicted, reference = predicted.cpu().long(), reference.cpu().long()
-    ignored = reference == IGNORE_INDEX
-    masks = [one_hot(m.masked_fill(ignored, 0), num_classes).permute(2, 0, 1)[1:] for m in (predicted, reference)]
+    predicted, reference = predicted.cpu(), reference.cpu()
+    judged = reference != IGNORE_INDEX
+    spacing = None if spacing is None else [float(size) for size in spacing]
     hd95, assd = torch.full((2, num_classes - 1), math.nan)
-    for k in range(num_classes - 1):
-        pair = [mask[None, k : k + 1] for mask in masks]
+    for k in range(1, num_classes):
+        pair = [((mask == k) & judged)[None, None] for mask in (predicted, reference)]
         if all(mask.any() for mask in pair):
-            # the single channel left is a foreground class: nothing more to drop
-            hd95[k] = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
-            assd[k] = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=spacing)
+            # the single channel is a foreground class: nothing to drop
+            hd95[k - 1] = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+            assd[k - 1] = compute_average_surface_distance(
+                *pair, include_background=True, symmetric=True, spacing=spacing
+            )
     return hd95, assd
 
 

@@ -24,7 +24,7 @@ from scripts.files import atomic_write
 HEADLINE = ("mean_dice", "mean_dice_lesion", "worst_decile_dice", "miou", "mean_recall", "hd95")
 TITLES = {
     "mean_dice": "Mean Dice",
-    "mean_dice_lesion": "Mean Dice, images with lesion",
+    "mean_dice_lesion": "Mean Dice, cases with lesion",
     "worst_decile_dice": "Dice, worst 10 %",
     "miou": "mIoU",
     "mean_recall": "Mean recall",
@@ -32,7 +32,7 @@ TITLES = {
     "assd": "ASSD",
     "distance_left_out": "Pairs without a distance",
 }
-UNITS = {"hd95": "px", "assd": "px"}
+DISTANCES = ("hd95", "assd")
 JPEG_ABOVE = 150_000  # bytes of a PNG above which the page holds a JPEG instead
 
 STYLE = """
@@ -114,6 +114,9 @@ def _subtitle(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
     if metrics:
         lesions = f"{metrics.get('images_with_lesion', '?')} with a lesion"
         parts.append(f"{metrics.get('images', '?')} {metrics.get('part', '')} images, {lesions}".replace("  ", " "))
+        if metrics.get("volumes"):
+            cases = f"{metrics['cases']} cases, {metrics['cases_with_lesion']} with a lesion"
+            parts.append(f"{metrics['volumes']} volumes of slices, in all {cases}")
     if rows:
         seconds = sum(float(row.get("seconds") or 0) for row in rows)
         parts.append(f"{len(rows)} epochs of training in {duration(seconds)}")
@@ -132,39 +135,42 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _number(key: str, value: Any) -> str:
+def _number(key: str, value: Any, unit: str = "px") -> str:
     if value is None:
         return "no value"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2f} {UNITS[key]}" if key in UNITS else f"{value:.4f}"
+    return f"{value:.2f} {unit}" if key in DISTANCES else f"{value:.4f}"
 
 
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     scores, definitions = metrics.get("scores", {}), metrics.get("definitions", {})
+    unit = escape(str(metrics.get("distance_unit", "px")))
     tiles = [
-        f'<div class="tile"><b>{_number(key, scores[key])}</b><span>{TITLES[key]}</span></div>'
+        f'<div class="tile"><b>{_number(key, scores[key], unit)}</b><span>{TITLES[key]}</span></div>'
         for key in HEADLINE
         if key in scores
     ]
     lines = [
-        f'<tr><td>{escape(TITLES.get(key, key))}</td><td class="n">{_number(key, value)}</td>'
+        f'<tr><td>{escape(TITLES.get(key, key))}</td><td class="n">{_number(key, value, unit)}</td>'
         f'<td class="d">{escape(definitions.get(key, ""))}</td></tr>'
         for key, value in scores.items()
     ]
     scored = metrics.get("scored_at", {})
-    size = " x ".join(str(n) for n in scored.get("size", []))
+    size = " x ".join(str(n) for n in scored.get("size") or ["that of each image"])
     remark = f"Size of scoring (X x Y): {size}. {scored.get('how', '')} {definitions.get('ignored', '')}"
+    if metrics.get("volumes"):
+        remark += f" A case is: {definitions.get('case', '')}"
     return [
         f'<div class="tiles">{"".join(tiles)}</div>',
         "<h2>Scores</h2>",
         f"<table><tr><th>Score</th><th>Value</th><th>Definition</th></tr>{''.join(lines)}</table>",
         f'<p class="faint">{escape(remark)}</p>',
-        *_classes(metrics.get("classes", [])),
+        *_classes(metrics.get("classes", []), unit),
     ]
 
 
-def _classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _classes(rows: Sequence[Mapping[str, Any]], unit: str) -> list[str]:
     """The table of the classes, where there is more than one foreground class."""
     if len(rows) < 2:
         return []
@@ -172,7 +178,7 @@ def _classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     head = "".join(f"<th>{escape(key.replace('_', ' '))}</th>" for key in ["class", *columns])
     lines = [
         f"<tr><td>{escape(str(row['name']))}</td>"
-        + "".join(f'<td class="n">{_number(key, row[key])}</td>' for key in columns)
+        + "".join(f'<td class="n">{_number(key, row[key], unit)}</td>' for key in columns)
         + "</tr>"
         for row in rows
     ]

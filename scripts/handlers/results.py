@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation leaves behind: metrics.json, per_image.csv, pictures and report.html in one folder."""
+"""What an evaluation leaves behind: metrics.json, per_image.csv, per_volume.csv, pictures and report.html."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ from scripts import metrics, pictures
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
+from scripts.handlers.scoring import CaseScores
 from scripts.report import write_report
 from scripts.run import describe_device, versions
 from scripts.switches import as_bool
 
-SCORED_AT = (
-    "Scores are taken at the network's input size, as validation during training takes them: images are resized to "
-    "it (bilinear), reference masks too (nearest)."
-)
+SCORED_AT = {
+    "source": "Scores are taken at the size of each image, with its mask as stored: the network's answers are resized "
+    "to it (bilinear) as inference does, so these are the scores of the masks that inference writes.",
+    "network": "Scores are taken at the network's input size, as validation during training takes them: images are "
+    "resized to it (bilinear), reference masks too (nearest).",
+}
 
 
 class EvaluationResults:
     """Collects what the evaluator predicts and writes the results when it is done.
 
-    Images must come in the order of the data loader's data set (no shuffling). Predictions are kept compressed, about
-    a kilobyte an image, for the pictures of the best, median and worst cases.
+    Images must come in the order of the data loader's data set (no shuffling). Predictions are kept compressed at the
+    network's size, about a kilobyte an image, for the pictures of the best, median and worst images.
 
     Args:
         results_dir: where to write; refused if it holds another evaluation, unless ``overwrite``.
@@ -44,6 +47,9 @@ class EvaluationResults:
         class_names: their names; None: background and lesion, or numbers.
         facts: what metrics.json shall say about the run besides (checkpoint, dataset).
         overwrite: replace an evaluation that is already there.
+        items: the images (:class:`scripts.handlers.scoring.CaseScores`); None: those of the data loader's data set.
+        score_size: ``source`` or ``network``, see :data:`SCORED_AT`.
+        ignore_value: value in the mask files that is no class, beside 255.
         cases: pictures of each kind (best, median, worst).
         output_transform: turns the engine's output into (logits (B, C, X, Y), label (B, 1, X, Y)).
 
@@ -59,11 +65,15 @@ class EvaluationResults:
         facts: Mapping[str, Any] | None = None,
         overwrite: bool | str = False,
         cases: int = 4,
+        items: Sequence[Mapping[str, str]] | None = None,
+        score_size: str = "source",
+        ignore_value: int = metrics.IGNORE_INDEX,
         output_transform: Callable = from_engine(["pred", "label"]),
     ) -> None:
         self.folder, self.num_classes, self.cases = Path(results_dir), num_classes, cases
         self.class_names = list(class_names or pictures.default_class_names(num_classes))
         self.facts, self.overwrite = dict(facts or {}), as_bool(overwrite, "overwrite")
+        self.items, self.score_size, self.ignore_value = items, score_size, ignore_value
         self.output_transform = output_transform
 
     def attach(self, engine: Engine) -> None:
@@ -80,43 +90,63 @@ class EvaluationResults:
             )
         self.overwrite = True  # a later round of this very run, as in federated learning, replaces its own results
         self.began, self.keys, self.masks = time.perf_counter(), [], []
-        self.tables: list[Tensor] = []
-        self.distances: list[Tensor] = []
+        items = engine.data_loader.dataset.data if self.items is None else self.items
+        self.scores = CaseScores(items, self.num_classes, self.score_size, self.ignore_value)
 
     def collect(self, engine: Engine) -> None:
         """Counts and measures one batch."""
         logits, label = (tensor.detach().as_subclass(Tensor) for tensor in self.output_transform(engine.state.output))
-        predicted, reference = metrics.predicted_labels(logits).cpu(), label[:, 0].cpu()
-        self.tables.append(metrics.confusion_counts(predicted, reference, self.num_classes))
-        self.size = list(predicted.shape[1:])
-        for one, other in zip(predicted, reference):
-            self.distances.append(torch.stack(metrics.surface_distances(one, other, self.num_classes)))
+        for key, one, other in zip(engine.state.batch["key"], logits, label):
+            self.scores.add(key, one, other)
+            self.keys.append(key)
+        for one in metrics.predicted_labels(logits).cpu():
             self.masks.append(zlib.compress(one.numpy().astype(np.uint8).tobytes(), 1))
-        self.keys += list(engine.state.batch["key"])
 
     def write(self, engine: Engine) -> None:
         """Writes every file of the evaluation."""
-        seconds = time.perf_counter() - self.began
-        confusion, distances = torch.cat(self.tables), torch.stack(self.distances)
-        dataset = engine.data_loader.dataset
+        seconds, scores = time.perf_counter() - self.began, self.scores
+        dataset, confusion = engine.data_loader.dataset, torch.stack(scores.tables)
         names = [str(item["image"]) for item in dataset.data]
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.summary(confusion, distances, seconds, engine.state.device), indent=2, allow_nan=False)
+        text = json.dumps(self.summary(seconds, engine.state.device), indent=2, allow_nan=False)
         atomic_write(self.folder / "metrics.json", text.encode())
-        rows = image_rows(self.keys, names, confusion, distances)
+        heads = [{"key": key, "image": name} for key, name in zip(self.keys, names)]
+        rows = score_rows(heads, confusion, torch.stack(scores.distances))
         atomic_write(self.folder / "per_image.csv", rows_to_csv(rows).encode())
+        self.write_volumes(confusion)
         self.draw(confusion, dataset, names)
         write_report(self.folder)
 
-    def summary(self, confusion: Tensor, distances: Tensor, seconds: float, device: torch.device) -> dict[str, Any]:
+    def write_volumes(self, confusion: Tensor) -> None:
+        """Writes per_volume.csv where images are slices of volumes, and removes an older one where they are not."""
+        path, volumes = self.folder / "per_volume.csv", self.scores.volumes
+        if not volumes:
+            path.unlink(missing_ok=True)
+            return
+        heads = [{"volume": volume, "slices": len(indices)} for volume, indices in volumes.items()]
+        tables = torch.stack([confusion[indices].sum(0) for indices in volumes.values()])
+        rows = score_rows(heads, tables, self.scores.volume_rows_distances())
+        atomic_write(path, rows_to_csv(rows).encode())
+
+    def summary(self, seconds: float, device: torch.device) -> dict[str, Any]:
         """The content of metrics.json."""
-        scores = metrics.overlap_scores(confusion) | metrics.distance_scores(distances[:, 0], distances[:, 1])
+        tables, distances = self.scores.case_tables(), self.scores.case_distances()
+        scores = metrics.overlap_scores(tables) | metrics.distance_scores(distances[:, 0], distances[:, 1])
+        sizes = self.scores.sizes
         return self.facts | {
             "scores": {key: _finite(value) for key, value in scores.items()},
-            "classes": class_rows(confusion, distances, self.class_names),
-            "images": len(confusion),
-            "images_with_lesion": int(metrics.has_lesion(confusion).sum()),
-            "scored_at": {"size": self.size, "how": SCORED_AT},
+            "distance_unit": self.scores.unit,
+            "classes": class_rows(tables, distances, self.class_names),
+            "images": len(self.keys),
+            "images_with_lesion": int(metrics.has_lesion(torch.stack(self.scores.tables)).sum()),
+            "volumes": len(self.scores.volumes),
+            "cases": len(tables),
+            "cases_with_lesion": int(metrics.has_lesion(tables).sum()),
+            "scored_at": {
+                "size": list(next(iter(sizes))) if len(sizes) == 1 else None,
+                "score_size": self.score_size,
+                "how": SCORED_AT[self.score_size],
+            },
             "definitions": metrics.DEFINITIONS,
             "seconds": round(seconds, 2),
             "device": describe_device(device),
@@ -172,7 +202,7 @@ def _finite(value: float) -> float | None:
 
 
 def class_rows(confusion: Tensor, distances: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Scores of every foreground class: Dice over all images and those that hold the class, the others pooled."""
+    """Scores of every foreground class: Dice over all cases and those that hold the class, the others pooled."""
     dice, pooled = metrics.class_dice(confusion), confusion.sum(0)
     present = confusion.sum(-1) > 0
     rows = []
@@ -187,16 +217,16 @@ def class_rows(confusion: Tensor, distances: Tensor, names: Sequence[str]) -> li
             "assd": distances[:, 1, k - 1].nanmean(),
         }
         row = {key: _finite(float(value)) for key, value in values.items()}
-        rows.append({"class": k, "name": name, "images": int(present[:, k].sum())} | row)
+        rows.append({"class": k, "name": name, "cases": int(present[:, k].sum())} | row)
     return rows
 
 
-def image_rows(keys: Sequence[str], names: Sequence[str], confusion: Tensor, distances: Tensor) -> list[dict[str, Any]]:
-    """One row an image for per_image.csv; with several foreground classes their mean, then a column a class."""
+def score_rows(heads: Sequence[Mapping[str, Any]], confusion: Tensor, distances: Tensor) -> list[dict[str, Any]]:
+    """One row an image or volume, after its head; with several foreground classes their mean, then a column a class."""
     dice, iou = metrics.class_dice(confusion), metrics.class_iou(confusion)
     recall, precision = metrics.class_recall(confusion), metrics.class_precision(confusion)
     rows = []
-    for i, (key, name, table) in enumerate(zip(keys, names, confusion)):
+    for i, (head, table) in enumerate(zip(heads, confusion)):
         means = {
             "dice": dice[i, 1:].mean(),
             "iou": iou[i, 1:].mean(),
@@ -209,5 +239,5 @@ def image_rows(keys: Sequence[str], names: Sequence[str], confusion: Tensor, dis
             means |= {f"dice_{k}": dice[i, k] for k in range(1, len(table))}
         pixels = {"reference_pixels": int(table[1:].sum()), "predicted_pixels": int(table[:, 1:].sum())}
         texts = {column: "" if value.isnan() else f"{value:.6f}" for column, value in means.items()}
-        rows.append({"key": key, "image": name} | texts | pixels)
+        rows.append({**head} | texts | pixels)
     return rows

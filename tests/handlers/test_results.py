@@ -42,7 +42,7 @@ def evaluate(folder, dataset, classes=2, network=None, **kwargs):
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=3),
         network=network or torch.nn.Identity(),
-        val_handlers=[EvaluationResults(str(folder), classes, facts={"part": "test"}, **kwargs)],
+        val_handlers=[EvaluationResults(str(folder), classes, facts={"part": "test"}, score_size="network", **kwargs)],
         decollate=False,
     )
     evaluator.run()
@@ -87,6 +87,26 @@ def test_values_that_do_not_exist_are_blank_not_nan(tmp_path):
     assert json.loads(text)["scores"]["hd95"] is None and "NaN" not in text
 
 
+def test_slices_of_a_volume_are_one_case(tmp_path):
+    dataset = a_dataset(count=7)
+    for n, item in enumerate(dataset.data[:5]):
+        item |= {"volume": "v1" if n < 3 else "v2", "slice": str(n)}
+    evaluate(tmp_path, dataset)
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    image, label = (torch.stack([t[key] for t in dataset.tensors]) for key in ("image", "label"))
+    tables = metrics.confusion_counts(image.argmax(1), label[:, 0], 2)
+    expected = torch.stack([tables[:3].sum(0), tables[3:5].sum(0), tables[5], tables[6]])
+    assert summary["scores"]["mean_dice"] == pytest.approx(metrics.image_dice(expected).mean().item())
+    assert (summary["images"], summary["volumes"], summary["cases"], summary["distance_unit"]) == (7, 2, 4, "px")
+    with open(tmp_path / "per_volume.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["volume"], row["slices"]) for row in rows] == [("v1", "3"), ("v2", "2")]
+    assert [float(row["dice"]) for row in rows] == pytest.approx(metrics.image_dice(expected[:2]).tolist(), abs=1e-6)
+    assert len(read_rows(tmp_path)) == 7 and "2 volumes of slices" in (tmp_path / "report.html").read_text()
+    evaluate(tmp_path, a_dataset(), overwrite=True)
+    assert not (tmp_path / "per_volume.csv").exists()
+
+
 def test_another_evaluation_is_kept_unless_overwriting(tmp_path):
     dataset = a_dataset()
     evaluator = evaluate(tmp_path, dataset)
@@ -103,7 +123,7 @@ def test_another_evaluation_is_kept_unless_overwriting(tmp_path):
 def test_pictures_show_the_prediction_that_was_scored(tmp_path):
     dataset = a_dataset()
     evaluator = evaluate(tmp_path, dataset)
-    handler = EvaluationResults(str(tmp_path / "b"), 2)
+    handler = EvaluationResults(str(tmp_path / "b"), 2, score_size="network")
     handler.start(evaluator)
     evaluator.state.batch = {"key": ["case_4"]}
     evaluator.state.output = {"pred": dataset[4]["image"][None], "label": dataset[4]["label"][None]}
