@@ -7,6 +7,8 @@ The network has random weights, so that a slice that is turned, moved or mixed u
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from scripts.data.volumes import read_volume, scale_volume, to_source
+from scripts.data.volumes import read_volume, scale_volume, slice_affine, to_source
 from scripts.networks import UNet
 from scripts.transforms.resize import resize_plane
 from tests.data.test_dicom import write as write_dicom
@@ -125,3 +127,54 @@ def test_everything_beside_them_has_its_mask_and_its_overlay(predicted):
     assert Image.open(out / "frame.png").size == (30, 20)
     drawn = {path.name for path in (out / "overlays").iterdir()}
     assert drawn == {name.replace(".nii.gz", ".png") for name in {*volumes, *others}}
+
+
+def write_slices(folder, name, path, mask):
+    """The slices of a volume and of its mask as 2-D NIfTI files, as ``prepare`` makes them: items of a data list."""
+    volume = read_volume(path)
+    reference = read_volume(mask, volume.plane)
+    scaled, items = (scale_volume(volume.array) * 65535).round().astype(np.uint16), []
+    for z in range(scaled.shape[-1]):
+        names = {"image": folder / f"{name}_{z}.nii.gz", "label": folder / f"{name}_{z}_mask.nii.gz"}
+        image = nibabel.Nifti1Image(np.moveaxis(scaled[..., z : z + 1], 0, -1), slice_affine(volume, z))
+        image.header.set_slope_inter(1 / 65535, 0)
+        image.header["cal_min"], image.header["cal_max"] = 0, 1
+        nibabel.save(image, names["image"])
+        nibabel.save(nibabel.Nifti1Image(reference.array[0, ..., z], slice_affine(volume, z)), names["label"])
+        item = {key: str(value) for key, value in names.items()} | {"key": f"{name}_{z}", "group": name}
+        items.append(item | {"volume": name, "slice": str(z), "spacing": " ".join(map(str, volume.spacing))})
+    return items
+
+
+def test_the_evaluation_scores_the_masks_that_inference_writes(predicted, tmp_path):
+    volumes, out = predicted
+    lists, masks = {}, {}
+    for n, part in enumerate(("test", "test", "training")):
+        path, mask = volumes[f"scan_{n}.nii.gz"], tmp_path / f"mask_{n}.nii.gz"
+        image = nibabel.load(path)
+        values = np.digitize(smooth(image.shape, 20 + n), (300, 800)).astype(np.uint8)
+        values[0] = 255  # ignored
+        nibabel.save(nibabel.Nifti1Image(values, image.affine), mask)
+        masks[f"scan_{n}"] = values
+        lists.setdefault(part, []).extend(write_slices(tmp_path, f"scan_{n}", path, mask))
+    lists["validation"] = [item | {"key": "v", "group": "v", "volume": "v"} for item in lists["training"][-1:]]
+    del lists["training"][-1]
+    (tmp_path / "set.json").write_text(json.dumps(lists))
+    run(
+        "evaluating", "--config_file", "['configs/train.json','configs/evaluate.json']", "--dataset_dir",
+        tmp_path / "set.json", "--output_dir", tmp_path / "run", "--ckpt_path", out.parent / "model.pt",
+        "--image_size", list(SIZE), "--num_classes", 3,
+    )  # fmt: skip
+    with open(tmp_path / "run" / "evaluation" / "per_volume.csv", newline="") as file:
+        rows = {row["volume"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"scan_0", "scan_1"}
+    for name, row in rows.items():
+        found, reference = np.asarray(nibabel.load(out / f"{name}.nii.gz").dataobj), masks[name]
+        judged = reference != 255
+        for k in (1, 2):
+            both = ((found == k) & (reference == k)).sum()
+            dice = 2 * both / (((found == k) & judged).sum() + (reference == k).sum())
+            assert float(row[f"dice_{k}"]) == pytest.approx(dice, abs=2e-3)  # slices hold 16 bits, volumes floats
+    summary = json.loads((tmp_path / "run" / "evaluation" / "metrics.json").read_text())
+    assert summary["scores"]["mean_dice"] == pytest.approx(np.mean([float(row["dice"]) for row in rows.values()]))
+    assert (summary["distance_unit"], summary["cases"], summary["scored_at"]["size"]) == ("mm", 2, None)
