@@ -1,0 +1,244 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of images in, label maps and masks out; and, where there are masks to compare with, scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from scripts import overrides, pictures
+from scripts.clustering.assignment import ASSIGNMENTS, blind_mask, oracle_cluster, oracle_cropped, overlap
+from scripts.data.checks import check_images
+from scripts.data.files import Item, images_by_stem
+from scripts.data.reader import ImageReader, MaskReader
+from scripts.engines.per_image import Fit
+from scripts.errors import InputError
+from scripts.files import atomic_write
+from scripts.switches import as_bool
+
+logger = logging.getLogger("less_net")
+
+RECORD, SCORES, METRICS = "clustering.json", "scores.csv", "metrics.json"
+MEASURES = ("dice", "hm", "xor")
+COLUMNS = ("key", "width", "height", "clusters", "iterations", "collapsed", "seconds", "marked")
+COLUMNS += tuple(f"{assignment}_{measure}" for assignment in ASSIGNMENTS for measure in MEASURES)
+DEFINITIONS = {
+    "oracle_cropped": "The cluster most frequent in the reference, cut to the reference dilated by about 4 pixels: "
+    "sees the reference twice, as the scoring of the S3-Net line of work does; comparable to no blind method.",
+    "oracle_cluster": "The cluster most frequent in the reference, whole: sees the reference once.",
+    "blind": "The cluster with the largest area in components that do not touch the border: sees no reference.",
+    "dice": "2 |A and G| / (|A| + |G|).",
+    "hm": "(|A or G| - |A and G|) / |A or G|.",
+    "xor": "(|A or G| - |A and G|) / |G|.",
+    "images": "Means are over the images whose reference is not empty.",
+}
+
+
+class ClusterFolder:
+    """Clusters every image of a folder; what is done is kept, so that a cut run goes on where it stood.
+
+    Writes ``labels/<stem>.png`` (cluster indices with a palette, 0 the largest), ``masks/<stem>.png`` (0 and 255, the
+    blind choice), ``overlays/<stem>.png``, ``scores.csv`` (a row an image), ``metrics.json`` (where there are masks)
+    and ``clustering.json`` (what was run). All pictures have the size of their image.
+
+    Args:
+        dataset_dir: folder of images, or a folder with ``images`` and, if there are masks, ``masks``.
+        output_dir: folder for the results, outside of the images.
+        algorithm: image (1, C, X, Y) in [0, 1] -> :class:`scripts.engines.Fit`.
+        masks_dir: folder of masks with the stems of their images, for scores; None: ``masks`` beside ``images``.
+        image_size: (X, Y), or one number for both, at which images are clustered.
+        in_channels: channels of the images.
+        components: of the mask, see :func:`scripts.clustering.blind_mask`.
+        seed: of every image, so that its result does not depend on the others.
+        overlays: draw the masks on the images.
+        device: where to compute.
+
+    Raises:
+        InputError: see :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str,
+        output_dir: str,
+        algorithm: Callable[[Tensor], Fit],
+        masks_dir: str | None = None,
+        image_size: int | Sequence[int] = 256,
+        in_channels: int = 3,
+        components: int = 0,
+        seed: int = 0,
+        overlays: bool | str = True,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.source, self.output, self.masks_dir = dataset_dir, Path(output_dir), masks_dir
+        self.algorithm, self.components, self.seed, self.device = algorithm, int(components), int(seed), device
+        self.size = [image_size] * 2 if isinstance(image_size, int) else [int(n) for n in image_size]
+        self.image_reader, self.mask_reader = ImageReader(in_channels), MaskReader(2)
+        self.channels, self.overlays = in_channels, as_bool(overlays, "overlays")
+
+    def run(self) -> None:
+        """Cluster what is not done yet.
+
+        Raises:
+            InputError: no folder, no image, an unreadable one, an output folder among the images or of another run.
+        """
+        items = self.items()
+        self.claim(any("label" in item for item in items))
+        rows = self.finished(items)
+        left = [item for item in items if item["key"] not in rows]
+        if len(left) < len(items):
+            logger.info("%d of %d images are done already: clustering the others", len(items) - len(left), len(items))
+        for item in tqdm(left, desc="clustering", unit="image", disable=not sys.stderr.isatty(), dynamic_ncols=True):
+            rows[item["key"]] = self.cluster(item)
+            self.write_scores([rows[item["key"]] for item in items if item["key"] in rows])
+        self.write_metrics(list(rows.values()))
+        logger.info("%d images clustered; label maps, masks and scores are in %s", len(items), self.output.resolve())
+
+    def items(self) -> list[Item]:
+        """The images with their masks, opened once."""
+        if not self.source:
+            raise InputError("dataset_dir is empty: pass --dataset_dir with the folder of the images to cluster")
+        root = Path(self.source)
+        folder = root / "images" if (root / "images").is_dir() else root
+        masks_dir = Path(self.masks_dir) if self.masks_dir else root / "masks" if folder != root else None
+        masks = images_by_stem(masks_dir) if masks_dir and (self.masks_dir or masks_dir.is_dir()) else {}
+        items = [{"key": key, "image": str(path), "group": key} for key, path in images_by_stem(folder).items()]
+        if not items:
+            raise InputError(f"{folder} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
+        if self.output.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass an --output_dir outside")
+        for item in items:
+            if item["key"] in masks:
+                item["label"] = str(masks[item["key"]])
+        if masks and not any("label" in item for item in items):
+            raise InputError(f"no mask in {masks_dir} has the stem of an image in {folder}: correct masks_dir")
+        check_images([item for item in items if "label" in item], 2, self.channels)
+        check_images([item for item in items if "label" not in item], channels=self.channels)
+        return items
+
+    def claim(self, scored: bool) -> None:
+        """Writes what is run, or compares it with what the folder holds.
+
+        Raises:
+            InputError: the folder holds results of something else.
+        """
+        workflow = overrides.running_workflow()
+        definition = workflow.parser.get("algorithm") if workflow is not None else type(self.algorithm).__name__
+        settings = {"algorithm": definition, "image_size": self.size, "in_channels": self.channels}
+        settings |= {"components": self.components, "seed": self.seed, "scored": scored}
+        settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
+        if path.is_file():
+            before = json.loads(path.read_text())
+            name = next((name for name in settings if before.get(name) != settings[name]), None)
+            if name:
+                raise InputError(
+                    f"{self.output} holds a clustering with {name} {before.get(name)}, now it is {settings[name]}: "
+                    "run it as it was to go on, or pass another --output_dir"
+                )
+        elif self.output.is_file() or (self.output.is_dir() and any(self.output.iterdir())):
+            raise InputError(f"output_dir {self.output} is not an empty folder: pass another --output_dir")
+        atomic_write(path, json.dumps(settings, indent=1).encode())
+
+    def finished(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
+        """The rows of the images whose pictures and scores are there."""
+        path = self.output / SCORES
+        if not path.is_file():
+            return {}
+        rows = {row["key"]: row for row in csv.DictReader(io.StringIO(path.read_text()))}
+        return {
+            item["key"]: rows[item["key"]]
+            for item in items
+            if item["key"] in rows and all(self.picture(part, item).is_file() for part in ("labels", "masks"))
+        }
+
+    def picture(self, part: str, item: Item) -> Path:
+        """Path of a picture of an image."""
+        return self.output / part / f"{item['key']}.png"
+
+    def cluster(self, item: Item) -> dict[str, Any]:
+        """Clusters one image, writes its pictures, and returns its row."""
+        began = time.perf_counter()
+        array = self.image_reader.get_data(item["image"])[0]
+        fit, labels = self.fit(array)
+        mask = blind_mask(labels, self.components)
+        atomic_write(self.picture("labels", item), label_picture(labels))
+        atomic_write(self.picture("masks", item), png(Image.fromarray((mask.T * 255).astype(np.uint8))))
+        if self.overlays:
+            name = Path(item["image"]).name
+            overlay = pictures.prediction_overlay(array, mask.astype(np.uint8), name, ["background", "object"])
+            atomic_write(self.picture("overlays", item), png(overlay))
+        row = {"key": item["key"], "width": array.shape[1], "height": array.shape[2], "clusters": fit.clusters}
+        row |= {"iterations": fit.iterations, "collapsed": int(fit.collapsed), "marked": round(float(mask.mean()), 6)}
+        row["seconds"] = round(time.perf_counter() - began, 2)
+        return row | (self.scores(item, labels, mask) if "label" in item else {})
+
+    def fit(self, array: np.ndarray) -> tuple[Fit, np.ndarray]:
+        """The clustering of an image (C, X, Y), and its labels (X, Y) at the size of the image."""
+        torch.manual_seed(self.seed)
+        image = torch.as_tensor(array).unsqueeze(0).to(self.device)
+        fit = self.algorithm(F.interpolate(image, size=self.size, mode="bilinear", antialias=True).clamp(0, 1))
+        labels = F.interpolate(fit.labels[None, None].float(), size=array.shape[1:], mode="nearest-exact")
+        return fit, labels[0, 0].long().numpy()
+
+    def scores(self, item: Item, labels: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """The scores of the three masks against the reference; none where the reference is empty."""
+        reference = self.mask_reader.get_data(item["label"])[0][0] == 1
+        if not reference.any():
+            return {}
+        masks = {"oracle_cropped": oracle_cropped(labels, reference), "blind": mask}
+        masks["oracle_cluster"] = oracle_cluster(labels, reference)
+        found = {name: overlap(masks[name], reference) for name in ASSIGNMENTS}
+        return {f"{name}_{measure}": round(found[name][measure], 6) for name in ASSIGNMENTS for measure in MEASURES}
+
+    def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All rows so far."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write(self.output / SCORES, text.getvalue().encode())
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The means over the images with a reference that is not empty; nothing where there is none."""
+        scored = [row for row in rows if str(row.get("blind_dice", "")) not in ("", "nan")]
+        if not scored:
+            return
+        mean = {
+            name: {m: math.fsum(float(row[f"{name}_{m}"]) for row in scored) / len(scored) for m in MEASURES}
+            for name in ASSIGNMENTS
+        }
+        content = {"images": len(rows), "scored": len(scored), "scores": mean, "definitions": DEFINITIONS}
+        atomic_write(self.output / METRICS, json.dumps(content, indent=1).encode())
+        for name in ASSIGNMENTS:
+            logger.info("%s: mean Dice %.4f over %d images", name, mean[name]["dice"], len(scored))
+
+
+def label_picture(labels: np.ndarray) -> bytes:
+    """A PNG of the indices (X, Y) with a palette, so that they can be read and seen."""
+    picture = Image.fromarray(labels.T.astype(np.uint8), mode="P")
+    colours = [(40, 40, 46), *(pictures.class_colour(k) for k in range(1, 256))]
+    picture.putpalette([value for colour in colours for value in colour])
+    return png(picture)
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    return content.getvalue()

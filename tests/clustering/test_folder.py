@@ -1,0 +1,178 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The clustering command on folders: sizes, kinds and orientation of images, scores, a cut run, and bad input."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from scripts.clustering import FeatureClustering, KMeans, S3Clustering
+from scripts.engines import PerImageTrainer
+from scripts.errors import InputError
+from tests.tiny import ROOT, error_text
+
+SMALL = {"_target_": "scripts.clustering.KMeans", "clusters": 2, "starts": 1, "iterations": 5}
+
+
+def scene(width, height):
+    """Rows x columns: grey ground with a bright blot in the upper right part, and where that is."""
+    mask = np.zeros((height, width), bool)
+    mask[height // 6 : height // 3, width // 2 : width - width // 5] = True
+    return np.where(mask, 220, 60).astype(np.uint8), mask
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, size in (("wide", (90, 60)), ("tall.b", (47, 83)), ("small", (20, 20))):
+        grey, mask = scene(*size)
+        for part, array in (("images", np.dstack([grey, grey, grey // 2])), ("masks", mask.astype(np.uint8) * 255)):
+            path = tmp_path / "set" / part / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return tmp_path / "set"
+
+
+def cluster(folder, out="out", config=(), **overrides):
+    settings = {"dataset_dir": str(folder), "output_dir": str(folder.parent / out), "image_size": 48}
+    settings |= {"bundle_root": str(ROOT), "device": "cpu"} | ({"algorithm": SMALL} if not config else {}) | overrides
+    made = ConfigWorkflow(
+        config_file=[str(ROOT / "configs" / name) for name in ("clustering.json", *config)],
+        workflow_type="train",
+        run_id="clustering",
+        logging_file=False,
+        **{key.replace("__", "#"): value for key, value in settings.items()},
+    )
+    made.initialize()
+    made.run()
+    return folder.parent / out
+
+
+def refused(*arguments, **overrides):
+    with pytest.raises(Exception) as caught:
+        cluster(*arguments, **overrides)
+    return error_text(caught.value)
+
+
+def rows(out):
+    return list(csv.DictReader((out / "scores.csv").open()))
+
+
+def test_masks_lie_where_the_object_is_at_the_size_of_every_image(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    out = cluster(folder)
+    for path in (folder / "images").iterdir():
+        expected = np.asarray(Image.open(folder / "masks" / path.name)) > 0
+        found = np.asarray(Image.open(out / "masks" / path.name))
+        assert set(np.unique(found)) == {0, 255} and found.shape == expected.shape
+        found = found > 0
+        assert (found & expected).sum() / (found | expected).sum() > 0.75
+        labels = Image.open(out / "labels" / path.name)
+        assert labels.mode == "P" and ((np.asarray(labels) == 1) == found).all()
+        assert (out / "overlays" / path.name).is_file()
+    assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["images"] == metrics["scored"] == 3 and len(rows(out)) == 3
+    for name in ("oracle_cropped", "oracle_cluster", "blind"):
+        mean = np.mean([float(row[f"{name}_dice"]) for row in rows(out)])
+        assert metrics["scores"][name]["dice"] == pytest.approx(mean, abs=1e-5) and mean > 0.85
+
+
+def test_plain_folders_without_masks_and_masks_elsewhere(folder):
+    out = cluster(folder / "images")
+    assert not (out / "metrics.json").exists() and rows(out)[0]["blind_dice"] == "" and len(rows(out)) == 3
+    (folder / "masks" / "small.png").unlink()
+    empty = np.zeros((83, 47), np.uint8)
+    Image.fromarray(empty).save(folder / "masks" / "tall.b.png")
+    out = cluster(folder / "images", "scored", masks_dir=str(folder / "masks"), overlays="false")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["images"], metrics["scored"]) == (3, 1) and not (out / "overlays").exists()
+
+
+def test_a_cut_run_goes_on_and_gives_what_an_uncut_one_gives(folder, monkeypatch):
+    whole = cluster(folder, "whole", seed=3)
+    done = []
+
+    def cut(self, image):
+        done.append(1)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return call(self, image)
+
+    call = KMeans.__call__
+    monkeypatch.setattr(KMeans, "__call__", cut)
+    with pytest.raises(BaseException):
+        cluster(folder, "cut", seed=3)
+    assert len(rows(folder.parent / "cut")) == 1
+    out = cluster(folder, "cut", seed=3)
+    assert len(done) == 4  # one done, one cut, two after
+    for path in (whole / "labels").iterdir():
+        assert (out / "labels" / path.name).read_bytes() == path.read_bytes()
+    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)] for folder in (whole, out)]
+    assert strip[0] == strip[1]
+    (out / "masks" / "wide.png").unlink()
+    cluster(folder, "cut", seed=3)
+    assert len(done) == 5 and (out / "masks" / "wide.png").is_file()
+
+
+@pytest.mark.parametrize("config", ["methods/s3_net.yaml", "methods/kmeans.yaml", "methods/feature_clustering.yaml"])
+def test_every_overlay_clusters(folder, config):
+    small = {"algorithm__channels": 8, "algorithm__trainer__max_iterations": 7} if "kmeans" not in config else {}
+    out = cluster(folder, config=[config], image_size=32, **small)
+    assert len(list((out / "labels").iterdir())) == 3
+    assert all(0 < int(row["clusters"]) and 0 <= float(row["blind_dice"]) <= 1 for row in rows(out))
+
+
+def test_bad_input_ends_in_one_sentence(folder):
+    assert "dataset_dir is empty" in refused(folder, dataset_dir="")
+    assert "holds no image" in refused(folder.parent, masks_dir=None, output_dir=str(folder.parent.parent / "elsewhere"))
+    assert "lies among the images" in refused(folder, output_dir=str(folder / "images" / "out"))
+    assert "no mask in" in refused(folder / "images", masks_dir=str(folder.parent / "other"), **other_masks(folder))
+    assert "give released or intended" in refused(folder, config=["methods/s3_net.yaml"], algorithm__mode="best")
+    out = cluster(folder)
+    assert "holds a clustering with seed 0, now it is 1" in refused(folder, seed=1)
+    shutil.copy(out / "masks" / "wide.png", folder.parent / "wide.png")
+    (folder / "images" / "broken.png").write_bytes(b"no picture")
+    assert "broken.png" in refused(folder, "new")
+    assert not (folder.parent / "new").exists()
+
+
+def other_masks(folder):
+    """A folder of masks with the stems of no image."""
+    other = folder.parent / "other"
+    other.mkdir()
+    shutil.copy(folder / "masks" / "wide.png", other / "unknown.png")
+    return {}
+
+
+def test_one_seed_one_result_and_the_generator_decides():
+    image = torch.rand(1, 3, 16, 16)
+    trainer = PerImageTrainer(max_iterations=4)
+    for make in (
+        lambda: S3Clustering("intended", 8, 1, trainer=trainer),
+        lambda: S3Clustering("released", 8, 1, trainer=trainer),
+        lambda: FeatureClustering(8, trainer=trainer),
+    ):
+        found = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            found.append(make()(image).labels)
+        assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_kmeans_finds_the_colours_and_takes_a_flat_image():
+    torch.manual_seed(0)
+    image = torch.zeros(1, 3, 6, 9)
+    image[:, 0, :, 3:5], image[:, 2, :, 5:] = 1.0, 1.0
+    assert KMeans(3)(image).labels[0].tolist() == [1, 1, 1, 2, 2, 0, 0, 0, 0]
+    assert KMeans(3)(torch.full((1, 3, 4, 4), 0.3)).clusters == 1
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(InputError, match="algorithm#mode is 'other'"):
+        S3Clustering("other")
