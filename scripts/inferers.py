@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from monai.inferers import SliceInferer
 from torch import Tensor
+from tqdm import tqdm
+
+PATIENCE = 2.0  # seconds after which a progress bar over the slices appears
 
 
 class PlaneInferer(SliceInferer):
@@ -29,4 +33,11 @@ class PlaneInferer(SliceInferer):
         if inputs.ndim == 4:
             return network(inputs, *args, **kwargs)
         self.orig_roi_size = tuple(inputs.shape[2:4])
-        return super().__call__(inputs, network, *args, **kwargs)
+        count, quiet = len(inputs) * inputs.shape[-1], not sys.stderr.isatty()
+        with tqdm(desc="slices", total=count, delay=PATIENCE, leave=False, disable=quiet) as bar:
+
+            def predict(slices: Tensor) -> Tensor:
+                bar.update(len(slices))
+                return network(slices, *args, **kwargs)
+
+            return super().__call__(inputs, predict)

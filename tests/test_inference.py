@@ -8,6 +8,7 @@ so that a mask that is turned, mirrored or moved is found out.
 
 import hashlib
 import logging
+import os
 
 import nibabel
 import numpy as np
@@ -19,6 +20,8 @@ from PIL import Image
 
 from scripts.errors import InputError
 from scripts.run import chain
+from tests.data.test_dicom import write as write_frame
+from tests.data.test_dicom import write_series
 
 CONFIG = "configs/inference.json"
 BRIGHT = {
@@ -171,6 +174,45 @@ def test_bad_input_is_named_before_anything_is_written(folder):
     (folder / "a.bmp").unlink()
     assert not (folder.parent / "out").exists()
     assert sorted(path.name for path in folder.iterdir()) == ["a.png"]
+
+
+def test_bad_volumes_and_series_are_named_before_anything_is_written(folder):
+    write_series(folder / "scan")
+    refused(folder / "scan" / "deeper", "does not exist", output_dir=str(folder.parent / "out"))
+    Image.fromarray(scene()[0]).save(folder / "scan.png")
+    refused(folder, "share the stem 'scan'")
+    (folder / "scan.png").unlink()
+    refused(folder, "plane is 'oblique': give one of auto, axial, coronal, sagittal", plane="oblique")
+    path = write_frame(folder / "scan" / "other.dcm", SeriesInstanceUID="7.7")
+    refused(folder, "holds 2 DICOM series")
+    os.unlink(path)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 6, 4, 20), np.int16), np.eye(4)), folder / "time.nii")
+    refused(folder, "time.nii has 20 channels or points in time")
+    (folder / "time.nii").write_bytes((folder / "time.nii").read_bytes()[:1000])
+    refused(folder, "time.nii cannot be read")
+    (folder / "time.nii").unlink()
+    series, *_ = write_series(folder.parent / "bare", names="IM{}")
+    refused(folder, "it is a DICOM series itself, so pass the folder around it", dataset_dir=str(series))
+    assert not (folder.parent / "out").exists()
+
+
+def test_monai_label_gets_the_mask_of_a_volume_in_its_own_grid(folder, tmp_path):
+    values = np.random.default_rng(0).random((7, 30, 20)).astype(np.float32)
+    affine = np.array([[0, 0, -1, 7], [0, 1, 0, 1], [4, 0, 0, 2], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(values, affine), folder / "a.nii.gz")
+    parser = ConfigParser()
+    parser.read_config(CONFIG)
+    parser.update({"bundle_root": str(tmp_path), "device": "cpu", "network_def": BRIGHT, "image_size": [20, 30]})
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(weights(tmp_path / "model.pt"), weights_only=True))
+    data = parser.get_parsed_content("preprocessing")({"image": str(folder / "a.nii.gz")})
+    data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], network)[0]
+    steps = [t for t in parser.get_parsed_content("postprocessing").transforms if not isinstance(t, SaveImaged)]
+    result = Compose(steps)(data)["pred"]
+    assert result.dtype == torch.uint8 and np.allclose(result.affine, affine)
+    assert data["image"].shape == (3, 20, 30, 7) and result.shape == values.shape
+    low, high = np.percentile(values, (0.5, 99.5))
+    assert ((result.numpy() == 1) == ((values - low) / (high - low) > 0.6)).mean() > 0.999
 
 
 def test_weights_of_other_classes_are_refused(folder):
