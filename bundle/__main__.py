@@ -9,10 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import check, demo, prepare, report
+from bundle import check, demo, prepare, report, scribbles
 from scripts.errors import InputError
 
-COMMANDS = {"demo": demo, "prepare": prepare, "check": check, "report": report}
+COMMANDS = {"demo": demo, "prepare": prepare, "check": check, "scribbles": scribbles, "report": report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -124,3 +124,28 @@ def share_bars(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> 
     if len(classes) > 1:
         figure.legend(loc="outside upper left", ncols=min(4, len(classes)), fontsize=10, frameon=False)
     return pictures.rendered(figure)
+
+
+def scribble_sheet(
+    cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]], num_classes: int
+) -> Image.Image:
+    """Scribbles in pairs, the expert's on the left, the made ones on the right, over image and mask.
+
+    Args:
+        cases: name, image (C, X, Y) in [0, 1], mask, expert's scribble and made scribble (X, Y).
+        num_classes: the classes; in a scribble their number stands where there is no stroke.
+    """
+    cells = []
+    for name, image, mask, expert, made in cases:
+        for scribble, whose in ((expert, "expert"), (made, "made")):
+            rgb, (classes, strokes) = pictures.scaled(image, pictures.SHEET_SIDE, (mask, scribble))
+            tile = (rgb * 0.6).astype(np.uint8)
+            for k in range(num_classes):
+                colour = np.array(pictures.class_colour(k) if k else pictures.PAPER)
+                if k:
+                    tile[classes == k] = (tile[classes == k] * 0.7 + colour * 0.3).astype(np.uint8)
+                tile[strokes == k] = colour
+            cells.append(pictures.sheet_cell(tile, name, whose))
+    names = pictures.default_class_names(num_classes)
+    rows = {" " * (start + 1): cells[start : start + 4] for start in range(0, len(cells), 4)}
+    return pictures.sheet(rows, [("background", pictures.PAPER), *pictures.class_legend(names)])

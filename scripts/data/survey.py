@@ -36,6 +36,7 @@ class Survey:
         duplicates: sets of images with the same pixels.
         scribbles: pixels of the scribble files (``pixels``), of their strokes by class (``strokes``); of strokes with
             a mask (``paired``), on their class of it (``agreeing``), and of these masks (``masks``).
+        ordered: whether the data set pins the order of its training images.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Survey:
     images: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     duplicates: int = 0
     scribbles: dict[str, int | np.ndarray] = field(default_factory=dict)
+    ordered: bool = False
 
     def all_sizes(self, unit: str = "pixels") -> dict[int, np.ndarray]:
         """Sizes of the lesions of each class over all lists, ``unit`` being ``pixels`` or ``square_mm``."""
@@ -87,6 +89,7 @@ def survey(
     found = Survey(str(dataset), all_lists(collection, str(dataset), problems), problems)
     found.problems += [*listed_twice(found.lists, "key"), *listed_twice(found.lists, "image")]
     found.problems += shared_groups(found.lists, collection.source or "the data list")
+    found.ordered = collection.ordered
     entries = list(entries_of(found.lists))
     images = ImageReader(in_channels) if in_channels else None
     _Census(found, num_classes, ignore_value).take(entries, images)

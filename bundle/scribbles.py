@@ -1,0 +1,180 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m bundle scribbles DATASET --output DIR``: scribbles from dense masks, as a data set of their own."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from scripts.data.checks import LISTS, entries_of, in_threads, mask_reader
+from scripts.data.files import Item
+from scripts.data.reader import ImageReader
+from scripts.data.survey import Survey, survey
+from scripts.errors import InputError
+from scripts.files import atomic_write
+from scripts.switches import as_bool
+
+HELP = "draw scribbles into the dense masks of a dataset; the output folder is a dataset that lists them"
+FATAL = ("missing", "unreadable", "size", "mask_values", "duplicate_key")
+MEASURES = {"coverage": "coverage", "share": "of strokes", "strokes": "strokes", "width": "width", "depth": "depth"}
+SHOWN = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("dataset", metavar="DATASET", help="dataset folder or datalist JSON with dense masks")
+    parser.add_argument("--output", required=True, help="new folder for scribbles/*.png and datalist.json")
+    parser.add_argument("--length", type=float, default=0.75, help="share of a contour that a stroke covers, up to 1")
+    parser.add_argument("--width", type=int, default=0, help="of a stroke in pixels (default: as the image's size)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same strokes (default: 0)")
+    parser.add_argument("--num-classes", type=int, help="classes with background (default: as the masks' values tell)")
+    parser.add_argument("--background", default="true", help="true or false: strokes in the background too")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="measure the strokes against the data set's own scribbles, with a picture",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the scribbles and their list, and prints what they are like.
+
+    Raises:
+        InputError: no data set, a mask that cannot be used, a wrong argument, or an output folder that is in use.
+    """
+    output = _new_folder(arguments.output, arguments.dataset)
+    _check_arguments(arguments)
+    found = survey(arguments.dataset, arguments.num_classes)
+    _refuse(found)
+    items = [item for _, item in entries_of(found.lists) if item.get("label")]
+    if arguments.compare and not any(item.get("scribble") for item in items):
+        raise InputError(f"{arguments.dataset} has no scribbles of its own to compare with: leave out --compare")
+    paths = _paths(items, output)
+    measured = list(_write_all(items, paths, found.num_classes, arguments))
+    write_datalist(found, paths, output)
+    print(f"{len(items)} scribbles of {found.num_classes} classes in {output / 'scribbles'}")
+    print(f"{output / 'datalist.json'} lists them; train with --dataset_dir {output} --annotation scribble")
+    print("\n".join(as_table(measured, found.num_classes)))
+    if arguments.compare:
+        _draw(items, paths, found.num_classes, output)
+
+
+def _new_folder(name: str, dataset: str) -> Path:
+    output = Path(name).expanduser().absolute()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output} already exists and is not empty: name another folder")
+    if Path(dataset).is_dir() and output.resolve().is_relative_to(Path(dataset).resolve()):
+        raise InputError(f"--output {output} lies in the data set {dataset}: name a folder outside of it")
+    return output
+
+
+def _check_arguments(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.length <= 1:
+        raise InputError(f"--length is {arguments.length}: give a share above 0, up to 1")
+    if arguments.width < 0 or arguments.seed < 0:
+        raise InputError("--width and --seed must not be negative: correct them")
+    as_bool(arguments.background, "--background")
+
+
+def _refuse(found: Survey) -> None:
+    problems = [problem for problem in found.problems if problem.kind in FATAL]
+    if problems:
+        raise InputError(
+            f"{problems[0].message.rstrip('.')} ({len(problems)} such problems: `python -m bundle check` lists them)"
+        )
+    if not any(tally.masks for tally in found.tallies.values()):
+        raise InputError(f"{found.dataset} holds no mask to draw scribbles into: add masks")
+
+
+def _paths(items: Sequence[Item], output: Path) -> dict[str, Path]:
+    """Where the scribble of each key goes: its name, in characters that a file name may have."""
+    names: dict[str, str] = {}
+    for item in items:
+        name = re.sub(r"[^\w.-]", "_", item["key"]).lstrip(".") or "_"
+        other = names.setdefault(name.lower(), item["key"])
+        if other != item["key"]:
+            raise InputError(f"the keys '{other}' and '{item['key']}' give the same file name: rename one")
+    return {key: output / "scribbles" / f"{name}.png" for name, key in names.items()}
+
+
+def _write_all(
+    items: Sequence[Item], paths: dict[str, Path], num_classes: int, arguments: argparse.Namespace
+) -> Iterator[dict[str, dict[int, dict[str, float]]]]:
+    """Writes one PNG an item and yields the measures of what was ``made`` and, to compare, of the ``expert``'s."""
+    from scripts.data.scribbles import draw_scribble, measure_scribble, rng_of
+
+    masks, own = mask_reader(num_classes), mask_reader(num_classes + 1)
+    background = as_bool(arguments.background, "--background")
+
+    def work(item: Item) -> dict[str, dict[int, dict[str, float]]]:
+        mask = masks.get_data(item["label"])[0][0]
+        rng = rng_of(arguments.seed, item["key"])
+        scribble = draw_scribble(mask, num_classes, rng, arguments.length, arguments.width, background)
+        content = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(scribble.T)).save(content, format="PNG")
+        atomic_write(paths[item["key"]], content.getvalue())
+        measures = {"made": measure_scribble(scribble, mask, num_classes)}
+        if arguments.compare and item.get("scribble"):
+            measures["expert"] = measure_scribble(own.get_data(item["scribble"])[0][0], mask, num_classes)
+        return measures
+
+    yield from in_threads(work, items, "drawing scribbles")
+
+
+def write_datalist(found: Survey, paths: dict[str, Path], output: Path) -> None:
+    """Writes ``datalist.json``: the lists of the source with absolute paths and the scribbles beside the masks."""
+    lists = {
+        name: [item | ({"scribble": str(paths[item["key"]])} if item["key"] in paths else {}) for item in items]
+        for name, items in found.lists.items()
+        if name in LISTS
+    }
+    content = json.dumps({"ordered": found.ordered, **lists}, indent=1)
+    atomic_write(output / "datalist.json", content.encode())
+
+
+def as_table(measured: Sequence[dict[str, dict[int, dict[str, float]]]], num_classes: int) -> Iterator[str]:
+    """Medians over the images that hold the class, by class; the data set's own scribbles beside the made ones.
+
+    ``coverage``: strokes over the class's pixels; ``of strokes``: the class's share of all strokes; ``strokes``: how
+    many (mean); ``width`` in pixels (mean); ``depth``: 0 at the border of the class, 1 in its middle.
+    """
+    kinds = [kind for kind in ("expert", "made") if any(kind in one for one in measured)]
+    yield "class  scribble " + "".join(f"{title:>12}" for title in MEASURES.values())
+    for k in range(num_classes):
+        for kind in kinds:
+            numbers = [one[kind][k] for one in measured if k in one.get(kind, {})]
+            yield f"{k:<6} {kind:<9}" + "".join(_entry(name, numbers) for name in MEASURES)
+
+
+def _entry(name: str, numbers: Sequence[dict[str, float]]) -> str:
+    values = [number[name] for number in numbers if name in number]
+    if not values:
+        return f"{'-':>12}"
+    if name in ("coverage", "share"):
+        return f"{np.median(values):>12.2%}"
+    return f"{np.mean(values) if name in ('strokes', 'width') else np.median(values):>12.2f}"
+
+
+def _draw(items: Sequence[Item], paths: dict[str, Path], num_classes: int, output: Path) -> None:
+    """Writes ``comparison.png``: the data set's own scribble on the left, the made one on the right."""
+    from scripts import pictures
+    from scripts.data_pictures import scribble_sheet
+
+    masks, own = mask_reader(num_classes), mask_reader(num_classes + 1)
+    both = [item for item in items if item.get("scribble")]
+    cases = []
+    for place in np.linspace(0, len(both) - 1, min(SHOWN, len(both)) + 2).round().astype(int)[1:-1]:
+        item = both[place]
+        image = ImageReader(3).get_data(item["image"])[0]
+        mask, expert = masks.get_data(item["label"])[0][0], own.get_data(item["scribble"])[0][0]
+        cases.append((item["key"], image, mask, expert, own.get_data(str(paths[item["key"]]))[0][0]))
+    pictures.save(scribble_sheet(cases, num_classes), output / "comparison.png")
+    print(f"Picture: {output / 'comparison.png'}")

@@ -1,0 +1,114 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bundle scribbles`: its output is a data set, the same for a seed, and bad input is refused."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.__main__ import main
+from scripts.data import load_datalist
+from scripts.data.survey import survey
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in (folder / "scribbles").iterdir()}
+
+
+def test_the_output_is_a_dataset_of_its_own(synthetic_set, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["scribbles", str(synthetic_set), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "20 scribbles of 2 classes" in printed and "made" in printed and "expert" not in printed
+    found = survey(output)
+    assert not found.problems and sum(map(len, found.lists.values())) == 20
+    assert (found.scribbles["agreeing"][:2] == found.scribbles["strokes"][:2]).all()
+    source, made = load_datalist(synthetic_set), load_datalist(output, annotation="scribble")
+    for name, items in source.items():
+        assert [item["key"] for item in items] == [item["key"] for item in made[name]]
+    assert all(Path(item["label"]).parent == output / "scribbles" for item in made["training"])
+    assert [item["label"] for item in made["test"]] == [item["label"] for item in source["test"]]
+    picture = Image.open(made["training"][0]["label"])
+    mask = np.asarray(Image.open(source["training"][0]["label"])) // 255
+    strokes = np.asarray(picture)
+    assert picture.mode == "L" and set(np.unique(strokes)) <= {0, 1, 2}
+    assert (strokes[strokes < 2] == mask[strokes < 2]).all()
+
+
+def test_the_seed_gives_the_bytes(synthetic_set, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert main(["scribbles", str(synthetic_set), "--output", str(tmp_path / name), "--seed", str(seed)]) == 0
+    first, again, other = (contents(tmp_path / name) for name in "abc")
+    assert first == again and first.keys() == other.keys() and first != other
+
+
+def test_settings_reach_the_strokes(synthetic_set, tmp_path):
+    main(["scribbles", str(synthetic_set), "--output", str(tmp_path / "a"), "--background", "false"])
+    main(["scribbles", str(synthetic_set), "--output", str(tmp_path / "b"), "--num-classes", "5", "--width", "4"])
+    values = [set(np.unique(np.asarray(Image.open(path)))) for path in (tmp_path / "a/scribbles").iterdir()]
+    assert set().union(*values) == {1, 2}
+    # with five classes a mask of 0 and 255 holds nothing but background and ignored pixels
+    values = [set(np.unique(np.asarray(Image.open(path)))) for path in (tmp_path / "b/scribbles").iterdir()]
+    assert set().union(*values) == {0, 5}
+
+
+def test_comparison_with_scribbles_there_are(synthetic_set, tmp_path, capsys):
+    assert main(["scribbles", str(synthetic_set), "--output", str(tmp_path / "a")]) == 0
+    capsys.readouterr()
+    assert main(["scribbles", str(tmp_path / "a"), "--output", str(tmp_path / "b"), "--seed", "1", "--compare"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if " expert " in line or " made " in line]
+    assert [row[:2] for row in rows] == [["0", "expert"], ["0", "made"], ["1", "expert"], ["1", "made"]]
+    for expert, made in zip(rows[::2], rows[1::2]):
+        assert abs(float(expert[2][:-1]) - float(made[2][:-1])) < 0.5 * float(expert[2][:-1])
+    picture = np.asarray(Image.open(tmp_path / "b/comparison.png"))
+    assert picture.shape[1] > 1000 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--length", "0"], "--length is 0"),
+        (["--width", "-1"], "must not be negative"),
+        (["--background", "maybe"], "give true or false"),
+        (["--compare"], "no scribbles of its own"),
+        (["--num-classes", "999"], "num_classes is 999"),
+    ],
+)
+def test_bad_arguments(synthetic_set, tmp_path, capsys, arguments, message):
+    assert main(["scribbles", str(synthetic_set), "--output", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_bad_folders(synthetic_set, tmp_path, capsys):
+    source = Path(shutil.copytree(synthetic_set, tmp_path / "set"))
+    for dataset, output, message in (
+        (tmp_path / "none", tmp_path / "out", "does not exist"),
+        (source, source / "new", "lies in the data set"),
+        (source, tmp_path, "not empty"),
+    ):
+        assert main(["scribbles", str(dataset), "--output", str(output)]) == 2
+        assert message in capsys.readouterr().err
+    (source / "masks/patient001_frame1.png").write_bytes(b"x")
+    assert main(["scribbles", str(source), "--output", str(tmp_path / "out")]) == 2
+    assert "patient001_frame1.png cannot be read" in capsys.readouterr().err
+
+
+def test_keys_never_lead_out_of_the_folder(synthetic_set, tmp_path):
+    source = Path(shutil.copytree(synthetic_set, tmp_path / "set"))
+    with (source / "pairs.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0]["key"] = "../../escaped"
+    with (source / "pairs.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    (source / "splits.json").unlink()
+    assert main(["scribbles", str(source), "--output", str(tmp_path / "out")]) == 0
+    listed = json.loads((tmp_path / "out/datalist.json").read_text())
+    paths = [Path(item["scribble"]) for name in ("training", "validation", "test") for item in listed[name]]
+    assert len(paths) == 20 and all(path.parent == tmp_path / "out/scribbles" and path.is_file() for path in paths)
