@@ -45,7 +45,8 @@ DEFINITIONS = {
 
 def predicted_labels(logits: Tensor) -> Tensor:
     """Class indices (B, X, Y) from logits (B, C, X, Y): the largest channel, or above 0 where C is 1 (sigmoid)."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+    # of a large image max finds the index in a fraction of the time that argmax takes on the CPU
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(dim=1).indices
 
 
 def confusion_counts(predicted: Tensor, reference: Tensor, num_classes: int) -> Tensor:

@@ -3,7 +3,7 @@
 """Random views of whole batches, on the training device; resizing; saving of predicted masks."""
 
 from scripts.transforms.mix import another, cut_mix, random_boxes
-from scripts.transforms.output import SaveMaskd, ToSourced
+from scripts.transforms.output import SaveMaskd, ToClassesd, ToSourced
 from scripts.transforms.resize import ResizePlaned
 from scripts.transforms.strong import StrongView, gaussian_blur
 from scripts.transforms.weak import IGNORE_INDEX, WeakView
@@ -13,6 +13,7 @@ __all__ = [
     "ResizePlaned",
     "SaveMaskd",
     "StrongView",
+    "ToClassesd",
     "ToSourced",
     "WeakView",
     "another",
