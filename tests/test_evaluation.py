@@ -20,6 +20,7 @@ from PIL import Image
 from scripts.errors import InputError
 from scripts.inputs import items_to_score
 from scripts.run import chain
+from scripts.transforms.resize import resize_plane
 
 CONFIGS = ["configs/train.json", "configs/evaluate.json"]
 BRIGHT = {
@@ -100,6 +101,30 @@ def test_scores_of_the_test_images(folder):
     assert sorted(p.name for p in results.iterdir()) == sorted(
         ["metrics.json", "per_image.csv", "overlays", "cases.png", "errors.png", "confusion.png", "report.html"]
     )
+
+
+@pytest.mark.parametrize("score_size", ["source", "network"])
+def test_masks_as_stored_or_at_the_size_of_the_network(folder, score_size):
+    """Against the scores of one image by hand; a row of its lesion is dark, so that it is not met exactly."""
+    for key in "def":
+        grey = np.asarray(Image.open(folder / "images" / f"{key}.png")).copy()
+        grey[11] = 40
+        Image.fromarray(grey).save(folder / "images" / f"{key}.png")
+    size = [40, 32]
+    results = evaluate(folder, image_size=size, score_size=score_size)
+    summary = json.loads((results / "metrics.json").read_text())
+    with open(results / "per_image.csv", newline="") as file:
+        rows = {row["key"]: row for row in csv.DictReader(file)}
+    assert summary["scored_at"]["score_size"] == score_size and summary["distance_unit"] == "px"
+    assert summary["scored_at"]["size"] == (list(SIZE) if score_size == "source" else size)
+    image = torch.from_numpy(np.asarray(Image.open(folder / "images" / "d.png"), np.float32).T.copy()) / 255
+    logits = 100 * resize_plane(image[None], size, antialias=True) - 50
+    found = (resize_plane(logits, SIZE) if score_size == "source" else logits)[0].numpy() > 0
+    mask = torch.from_numpy(np.asarray(Image.open(folder / "masks" / "d.png")).T.copy())[None]
+    mask = (mask if score_size == "source" else resize_plane(mask, size, "nearest-exact"))[0].numpy() > 0
+    assert int(rows["d"]["reference_pixels"]) == mask.sum()
+    dice = 2 * (found & mask).sum() / (found.sum() + mask.sum())
+    assert float(rows["d"]["dice"]) == pytest.approx(dice, abs=1e-6) and 0.5 < dice < 1
 
 
 def test_another_part_and_folder(folder, tmp_path):
