@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("images", "masks", "scribbles"):
         parser.add_argument(f"--{name}", default="", metavar="FOLDER", help=f"folder in SRC that holds the {name}")
     parser.add_argument("--values", default="", help="classes of mask values: 85=1,170=2 or '#ff0000=1,#00ff00=2'")
+    parser.add_argument("--nearest", action="store_true", help="other values count as the nearest named one (blur)")
     parser.add_argument("--scribble-values", default="", help="the same for scribbles; 255 means no label: 4=255")
     parser.add_argument(
         "--group-by", default="", help="what is one patient or video: folder, column:NAME or pattern:REGEX"

@@ -34,7 +34,7 @@ def read_pairs_csv(root: Path) -> Collection:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
     missing = {"image", "mask"} - set(rows[0] if rows else ())
     if missing:
@@ -151,7 +151,7 @@ def _name_items(items: list[Item], path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): correct or remove it.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a JSON object of lists: correct or remove it.")

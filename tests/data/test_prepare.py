@@ -29,7 +29,7 @@ def run(source, output=None, **options):
     report = prepare(source, output, Options(**options))
     assert not before or content_of(source) == before
     datalist = load_datalist(output, num_classes=report.num_classes, annotation=report.annotation)
-    check_datalist(datalist, report.num_classes, report.in_channels)
+    check_datalist(datalist, report.num_classes, report.in_channels, report.ignore_value)
     return report, datalist
 
 
@@ -192,6 +192,20 @@ def test_a_dicom_series_with_masks_by_instance_or_as_volume(tmp_path):
         assert (mask == MaskReader(2).get_data(other["label"])[0]).all()
         image = ImageReader(1).get_data(item["image"])[0]
         assert not mask.any() or image[mask > 0].mean() > image[mask == 0].mean() + 0.3
+
+
+def test_slices_of_a_series_without_a_mask_have_no_label(tmp_path):
+    for index, (image, mask) in enumerate(volumes(5)):
+        paths = save_series(tmp_path / f"src/images/p{index}", image)
+        for number, path in enumerate(paths[1:], start=1):
+            save(tmp_path / f"src/masks/p{index}/{path.stem}.png", mask[..., number].T * 255)
+    report, datalist = run(tmp_path / "src")
+    assert report.num_classes == 2 and report.classes[1]["training"] > 5
+    assert {item["slice"] for item in everything(datalist) if "label" in item} == {"1", "2", "3", "4"}
+    assert {item["slice"] for item in datalist["unlabeled"]} == {"0"}
+    report, datalist = run(tmp_path / "src", tmp_path / "sagittal", plane="sagittal")
+    masks = [MaskReader(2, report.ignore_value).get_data(item["label"])[0] for item in datalist["training"]]
+    assert set(np.unique(masks)) == {0, 1, 255} and all((mask == 255).mean() == 0.2 for mask in masks)
 
 
 def test_single_dicom_frames_are_used_as_they_are(tmp_path):
@@ -378,3 +392,91 @@ def test_folders_without_anything_to_train_on(tmp_path):
     refused(tmp_path / "bare", "too few")
     with pytest.raises(InputError, match="does not exist"):
         prepare(tmp_path / "nowhere", tmp_path / "out", Options())
+
+
+def test_masks_with_blurred_edges_need_nearest(tmp_path):
+    made = pairs(8)
+    for index, (image, mask) in enumerate(made):
+        soft = (np.repeat(mask, 2, 1)[:, 1:].astype(int) + np.repeat(mask, 2, 1)[:, :-1])[:, ::2] * 100 + mask * 55
+        save(tmp_path / f"src/images/{index}.png", image)
+        save(tmp_path / f"src/masks/{index}.png", (soft * (1 + np.arange(32)) / 32).astype(np.uint8))
+    assert "--nearest (0 is background" in refused(tmp_path / "src", "8 %|more")
+    assert "add --nearest" in refused(tmp_path / "src", "8 files cannot be used", values="255=1")
+    report, _ = run(tmp_path / "src", values="255=1", nearest=True)
+    assert report.num_classes == 2
+
+
+def test_crowds_of_a_single_category_are_ignored_and_no_lesion(tmp_path):
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "polyp"}]}
+    square = [4, 4, 20, 4, 20, 20, 4, 20]
+    for number, (image, _) in enumerate(pairs(8)):
+        save(tmp_path / f"src/{number}.png", image)
+        content["images"].append({"id": number, "file_name": f"{number}.png", "width": 32, "height": 32})
+        one = {"id": number, "image_id": number, "category_id": 1, "segmentation": [square], "iscrowd": number % 2}
+        content["annotations"].append(one)
+    (tmp_path / "src/a.json").write_text(json.dumps(content))
+    report, datalist = run(tmp_path / "src")
+    assert report.ignore_value == 2
+    for item in everything(datalist):
+        mask = MaskReader(2, report.ignore_value).get_data(item["label"])[0]
+        assert set(np.unique(mask)) == {0, 255 if int(item["key"]) % 2 else 1} and (mask > 0).sum() == 256
+
+
+def test_a_size_other_than_the_coco_file_says_is_named(tmp_path):
+    save(tmp_path / "src/a.png", pairs(1)[0][0])
+    images = [{"id": 1, "file_name": "a.png", "width": 32, "height": 30}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    (tmp_path / "src/a.json").write_text(json.dumps(content))
+    refused(tmp_path / "src", "annotations of .*a.png has 32 x 30 pixels, but .*a.png has 32 x 32")
+
+
+def pinned(root, groups):
+    """Images on the sides that ``groups`` names, each with a group."""
+    rows = ["key,image,mask,group,split"]
+    made = iter(pairs(sum(len(names) for names in groups.values()), 16))
+    for side, names in groups.items():
+        for number, group in enumerate(names):
+            image, mask = next(made)
+            paths = f"images/{side}{number}.png", f"masks/{side}{number}.png"
+            save(root / paths[0], image)
+            save(root / paths[1], mask)
+            rows.append(f"{side}{number},{paths[0]},{paths[1]},{group},{side}")
+    (root / "pairs.csv").write_text("\n".join(rows))
+    return root
+
+
+def test_a_patient_on_two_pinned_sides_is_refused_and_a_kind_of_image_is_not(tmp_path):
+    refused(pinned(tmp_path / "a", {"train": "ppqq", "val": "r", "test": "ps"}), "group 'p' is in both train and test")
+    kinds = {"train": "x" * 30 + "y" * 30, "val": "x" * 10 + "y" * 10, "test": "xy" * 10}
+    _, datalist = run(pinned(tmp_path / "b", kinds))
+    assert len({item["group"] for item in everything(datalist)}) == 100
+
+
+def test_single_dicom_images_without_suffix_are_named(tmp_path):
+    source = mixed_folder(tmp_path / "src", pairs(8))
+    (path,) = save_series(tmp_path / "src/scan", volumes(1, (8, 8, 1))[0][0])
+    path.rename(path.with_suffix(""))
+    refused(source, "scan/IM0001: a single DICOM image without the suffix .dcm")
+
+
+def test_series_of_files_without_suffix_are_volumes(tmp_path):
+    for index, (image, mask) in enumerate(volumes(4)):
+        for number, path in enumerate(save_series(tmp_path / f"src/p{index}/MR", image)):
+            path.rename(path.with_name(f"MR.1.2.840.{number}"))
+        save_series(tmp_path / f"src/p{index}/label", mask)
+    report, _ = run(tmp_path / "src")
+    assert sum(report.images.values()) == 20 and report.planes == ["axial"]
+
+
+def test_a_full_disk_or_a_closed_folder_ends_in_a_sentence(tmp_path):
+    source = mixed_folder(tmp_path / "src", pairs(8))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write .*file/out"):
+        prepare(source, tmp_path / "file" / "out", Options(copy=True))
+
+
+def test_the_split_does_not_depend_on_what_it_need_not(tmp_path):
+    source = mixed_folder(tmp_path / "src", pairs(30, 16))
+    lists = [run(source, tmp_path / f"o{n}", seed=seed)[1] for n, seed in enumerate((0, 0, 1))]
+    tests = [{item["key"] for item in datalist["test"]} for datalist in lists]
+    assert tests[0] == tests[1] != tests[2]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scripts.data.sources import read_source
+from scripts.data.sources.coco import paint
 from scripts.errors import InputError
 from tests.folders import pairs, save
 
@@ -121,3 +122,19 @@ def test_images_that_are_not_there_are_problems(tmp_path):
     (root / "images/a.png").unlink()
     ((path, reason),) = read_source(root).problems
     assert path.endswith("coco.json") and "a.png" in reason
+
+
+def test_no_damaged_annotation_does_more_than_raise(tmp_path):
+    """The decoder in C writes past its memory on damaged run lengths; here they end in a sentence, or in a mask."""
+    rng, masks = np.random.default_rng(0), 0
+    for number in range(3000):
+        text = "".join(map(chr, rng.integers(48, 112, rng.integers(0, 40))))
+        polygon = rng.normal(0, 10 ** rng.uniform(0, 300), rng.integers(0, 14)).tolist()
+        shape = {"size": [10, 12], "counts": text} if number % 2 else [polygon]
+        try:
+            masks += paint([{"segmentation": shape, "category_id": 1}], SIZE, {1: 1}, "file").shape == SIZE
+        except InputError:
+            pass
+    assert 0 < masks < 3000
+    with pytest.raises(InputError, match="has no end"):
+        paint([{"segmentation": {"size": [10, 12], "counts": "o" * 10**6}, "category_id": 1}], SIZE, {1: 1}, "file")

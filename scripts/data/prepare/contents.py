@@ -12,8 +12,7 @@ import numpy as np
 from nibabel import orientations
 
 from scripts.data.decode import Decoded, decode
-from scripts.data.prepare.values import codes_of
-from scripts.data.reader import IGNORE_INDEX
+from scripts.data.prepare.values import NO_LABEL, codes_of
 from scripts.data.sources.base import Entry, Label
 from scripts.data.sources.series import slice_index
 from scripts.data.volumes import PLANES, Volume, check_same_grid, is_volume, read_volume
@@ -109,11 +108,11 @@ def _volume_codes(path: str, entry: Entry, volume: Volume) -> np.ndarray:
 
 
 def _stack(paths: dict[str, str], entry: Entry, picture: Picture) -> np.ndarray:
-    """The masks of single files of a series as a volume; slices without one are to be ignored."""
+    """The masks of single files of a series as a volume; slices without one have no label."""
     if picture.volume is None:
         raise InputError(f"{entry.name} is no volume, but its mask comes in {len(paths)} files: keep one.")
     volume = picture.volume
-    stack = np.full(volume.source_shape, IGNORE_INDEX, dtype=np.int64)
+    stack = np.full(volume.source_shape, NO_LABEL, dtype=np.int64)
     files = {path.stem: path for path in Path(entry.name).iterdir()}
     for stem, path in paths.items():
         codes = _flat_codes(path)[0]

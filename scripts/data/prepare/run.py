@@ -56,6 +56,7 @@ class Options:
     scribbles: str = ""
     values: str = ""
     scribble_values: str = ""
+    nearest: bool = False
     group_by: str = ""
     val_share: float = 0.1
     test_share: float = 0.2
@@ -133,7 +134,7 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
     found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), (output, part))
     logger.info("%s is read as %s.", source, found.text)
     data = _inspect(found, options)
-    _decide_values(data, given, options.skip_broken)
+    _decide_values(data, given, options)
     lists = _split(data, options).lists
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -209,8 +210,8 @@ def _refuse(problems: Sequence[Problem], skip: bool) -> None:
     lines = [reason if name in reason else f"{name}: {reason}" for name, reason in problems]
     more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     shown = "".join(f"\n  {line}" for line in lines[:SHOWN])
-    count = f"{len(lines)} file{'s' * (len(lines) > 1)}"
-    raise InputError(f"{count} cannot be used; mend them, or leave them out with --skip-broken:{shown}{more}")
+    count, them = ("1 file", "it") if len(lines) == 1 else (f"{len(lines)} files", "them")
+    raise InputError(f"{count} cannot be used; mend {them}, or leave {them} out with --skip-broken:{shown}{more}")
 
 
 def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tuple[int, list[Problem]]:
@@ -224,7 +225,7 @@ def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tu
     return usual, [(entry.name, reason.format(facts[entry.key].channels, usual)) for entry in odd]
 
 
-def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], skip: bool) -> None:
+def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], options: Options) -> None:
     """Settles the classes of the values in masks, then those in scribbles, which may hold one value more: no label."""
     found: dict[str, list[tuple[Entry, Counter[int], bool]]] = {"label": [], "scribble": []}
     for entry in data.source.entries:
@@ -242,11 +243,13 @@ def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], skip: bool) 
     for part, masks in found.items():
         for entry, counts, lossy in masks:
             try:
-                data.tables.setdefault(entry.key, {})[part] = data.rules[part].table(counts, lossy)
+                data.tables.setdefault(entry.key, {})[part] = data.rules[part].table(counts, lossy or options.nearest)
             except ValueError as error:
-                problems.append((label_name(getattr(entry, part), entry), f"{error}: add it to --values"))
+                problems.append(
+                    (label_name(getattr(entry, part), entry), f"{error}: add it to --values, or add --nearest")
+                )
                 data.facts.pop(entry.key, None)
-    _refuse(problems, skip)
+    _refuse(problems, options.skip_broken)
     data.left_out += problems
     _drop(data, set())
     _settle_ignore_value(data)

@@ -18,8 +18,10 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.errors import InputError
 
 COLOUR = 1 << 24
+NO_LABEL = 1 << 25  # a value of no file: pixels without a label, whatever 255 means in the files
 LISTED = 16
-APART = 32.0  # values nearer than this to a more frequent one are taken for blur of it when values are proposed
+APART = 64.0  # of 255: nearer values are taken for blur of a more frequent one when values are proposed
+RARE = 0.1
 
 Counts = Mapping[int, int]
 
@@ -130,6 +132,8 @@ class ValueRule:
             ValueError: a value is no class.
         """
         values = [int(value) for value in values]
+        if NO_LABEL in values:
+            return {NO_LABEL: IGNORE_INDEX, **self.table(set(values) - {NO_LABEL}, nearest)}
         if self.classes is None:
             binary = self.num_classes == 2 and set(values) <= {0, IGNORE_INDEX}
             return {value: int(value > 0) if binary else value for value in values}
@@ -163,6 +167,7 @@ def decide_rule(
     total: Counter[int] = Counter()
     blurred, both, border = False, False, False
     for counts, lossy in masks:
+        counts = {code: count for code, count in counts.items() if code != NO_LABEL}
         total.update(counts)
         blurred |= lossy and not set(counts) <= {0, IGNORE_INDEX}
         both |= {1, IGNORE_INDEX} <= set(counts)
@@ -181,18 +186,26 @@ def _proposal(total: Counter[int], option: str) -> str:
         f"{show(code)} ({100 * count / total.total():.2g} %)" for code, count in total.most_common(LISTED)
     )
     more = f" and {len(total) - LISTED} more" if len(total) > LISTED else ""
+    many = len(total) > LISTED
     pairs = [f"{show(code)}={index}" for index, code in enumerate(_peaks(total), start=1)]
     return (
         f"the masks hold values that are no class indices: {shown}{more}. Say which class each is, for example "
-        f"{option} '{','.join(pairs)}' (0 is background, 255 is ignored)"
+        f"{option} '{','.join(pairs)}'{' --nearest' * many} (0 is background; class 255 is ignored)"
     )
 
 
 def _peaks(total: Counter[int]) -> list[int]:
-    """The values that stand out, in ascending order without black; those close to a more frequent one are left out."""
-    peaks = [0]
-    for code, _ in total.most_common(1000):
+    """The values that stand out, in ascending order without black.
+
+    Few values are all proposed. Of many, most are blur: only those count that lie far from every more frequent one, and
+    are a tenth as frequent as the most frequent one beside black.
+    """
+    if len(total) <= LISTED:
+        return sorted(set(total) - {0})
+    peaks, least = [0], 0.0
+    for code, count in total.most_common(1000):
         distances = np.abs(_colours(np.array(peaks)) - _colours(np.array([code]))).sum(-1)
-        if len(total) <= LISTED and code != 0 or (distances > 3 * APART).all():
+        if count >= least and (distances > 3 * APART).all():
+            least = least or RARE * count
             peaks.append(code)
     return sorted(set(peaks[: LISTED + 1]) - {0})

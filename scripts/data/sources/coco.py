@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """COCO instance annotations: polygons and run lengths become masks of classes.
 
-Source: the COCO data format, cocodataset.org; decoded by pycocotools.
+Source: the COCO data format, cocodataset.org; polygons are drawn by pycocotools.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def find_coco(tree: Tree) -> list[str]:
     found = []
     for name in tree.listings:
         if name.lower().endswith(".json"):
-            content = Path(tree.path(name)).read_bytes()
+            try:
+                content = Path(tree.path(name)).read_bytes()
+            except OSError:
+                continue
             if all(mark in content for mark in MARKS):
                 found.append(name)
     return found
@@ -64,13 +67,14 @@ def read_coco(tree: Tree, listings: list[str]) -> Source:
     objects = sum(len(content["annotations"]) for content in contents.values())
     text = f"COCO annotations in {', '.join(listings)} ({len(entries)} images, {objects} objects)"
     names = {0: "background", **{classes[number]: name for number, name in categories.items()}}
-    return Source("coco", text, entries, class_names=names, problems=problems)
+    values = {index: index for index in (*names, IGNORE_INDEX)}
+    return Source("coco", text, entries, class_names=names, values=values, problems=problems)
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): correct or remove it.") from None
     for part in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
@@ -100,13 +104,15 @@ def _entries(
     annotations = defaultdict(list)
     for annotation in content["annotations"]:
         if isinstance(annotation, dict):
-            annotations[annotation.get("image_id")].append(annotation)
+            annotations[str(annotation.get("image_id"))].append(annotation)
     find, source = Finder(tree), tree.path(listing)
     beside = Path(listing).parent.as_posix()
     entries, problems = [], []
     for image in content["images"]:
         try:
             name, size = str(image["file_name"]), (int(image["width"]), int(image["height"]))
+            if min(size) < 1:
+                raise ValueError
             path = find(name, beside)
         except (KeyError, TypeError, ValueError):
             problems.append((source, f"an image needs file_name, width and height: {str(image)[:80]}"))
@@ -114,7 +120,7 @@ def _entries(
         if path is None:
             problems.append((source, f"the image {name} that it lists is not there, or there are several of that name"))
             continue
-        label = partial(paint, annotations.get(image.get("id"), []), size, classes, source)
+        label = partial(paint, annotations.get(str(image.get("id")), []), size, classes, source)
         entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
     return entries, problems
 
@@ -156,28 +162,71 @@ def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dic
 
 def _outline(annotation: dict[str, Any], size: tuple[int, int], source: str) -> np.ndarray:
     """The area (X, Y) bool of an annotation."""
+    shape = annotation.get("segmentation")
+    try:
+        if isinstance(shape, list):
+            return _from_polygons(_polygons(shape, size), size)
+        if list(shape["size"]) != [size[1], size[0]]:
+            raise ValueError(f"its size is {shape['size']}")
+        counts = shape["counts"]
+        return _from_runs(counts if isinstance(counts, list) else unpack_runs(counts), size)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
+        raise InputError(
+            f"{source}: annotation {annotation.get('id')} has no valid segmentation ({error}): correct or remove it."
+        ) from None
+
+
+def _from_polygons(polygons: list[list[float]], size: tuple[int, int]) -> np.ndarray:
     try:
         from pycocotools import mask as coder
     except ImportError:
         raise InputError(
-            "COCO files need the package pycocotools: install it with 'pip install pycocotools'."
+            "COCO polygons need the package pycocotools: install it with 'pip install pycocotools'."
         ) from None
-    shape, width, height = annotation.get("segmentation"), *size
-    try:
-        if isinstance(shape, list):
-            usable = [polygon for polygon in shape if len(polygon) >= 6]
-            if not usable:
-                raise ValueError("no polygon of three points")
-            runs = coder.merge(coder.frPyObjects(usable, height, width))
-        else:
-            if list(shape["size"]) != [height, width]:
-                raise ValueError(f"its size is {shape['size']}")
-            counts = shape["counts"]
-            if isinstance(counts, list) and sum(counts) != height * width:
-                raise ValueError("its run lengths do not fill the image")
-            runs = coder.frPyObjects(shape, height, width) if isinstance(counts, list) else shape
-        return coder.decode(runs).astype(bool).T
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise InputError(
-            f"{source}: annotation {annotation.get('id')} has no valid segmentation ({error}): correct or remove it."
-        ) from None
+    width, height = size
+    return coder.decode(coder.merge(coder.frPyObjects(polygons, height, width))).astype(bool).T
+
+
+def _from_runs(counts: list[int], size: tuple[int, int]) -> np.ndarray:
+    """Run lengths, column by column, the first one of background."""
+    if min(counts) < 0 or sum(counts) != size[0] * size[1]:
+        raise ValueError("its run lengths do not fill the image")
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(size)
+
+
+def unpack_runs(text: str) -> list[int]:
+    """The run lengths in the text that COCO packs them into.
+
+    Each number is written in groups of five bits, the lowest first, as characters from ``0`` on; a sixth bit says that
+    a group follows, the highest bit of the last group is the sign. From the fourth number on, the difference to the number two
+    places before is written. (pycocotools reads the same, but overruns its memory on damaged text.)
+    """
+    counts: list[int] = []
+    number = shift = 0
+    for character in text.encode("ascii") if isinstance(text, str) else text:
+        group = character - 48
+        number |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            if shift > 60:
+                raise ValueError("a run length has no end")
+            continue
+        number -= (group >> 4 & 1) << shift
+        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+        number = shift = 0
+    return counts
+
+
+def _polygons(shape: list, size: tuple[int, int]) -> list[list[float]]:
+    """The polygons with three points and more; the decoder is not to be trusted with coordinates far off the image.
+
+    Raises:
+        ValueError: there is none, or a coordinate is far outside.
+    """
+    polygons = [[float(value) for value in polygon] for polygon in shape]
+    usable = [polygon[: len(polygon) // 2 * 2] for polygon in polygons if len(polygon) >= 6]
+    if not usable:
+        raise ValueError("no polygon of three points")
+    if not all(abs(value) <= 2 * max(size) for polygon in usable for value in polygon):  # also false for NaN
+        raise ValueError("its outline leaves the image")
+    return usable

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scripts.data.dicom import LPS_TO_RAS
-from scripts.data.files import is_dicom, reading
+from scripts.data.files import reading
 from scripts.errors import InputError
 
 TAGS = ["SeriesInstanceUID", "ImagePositionPatient", "NumberOfFrames"]
@@ -67,5 +67,6 @@ def slice_index(path: str | Path, affine: np.ndarray) -> int:
 
 
 def may_be_dicom(name: str) -> bool:
-    """Whether a file's name is that of a DICOM file, or has no suffix, as files from a scanner often do."""
-    return is_dicom(name) or ("." not in name and name.upper() != "DICOMDIR") or name.replace(".", "").isdigit()
+    """Whether a name is one of those that scanners give: no suffix, a number for a suffix, or one of DICOM's."""
+    suffix = name.lower().rpartition(".")[2] if "." in name else ""
+    return name.upper() != "DICOMDIR" and (suffix in ("", "dcm", "dicom", "ima") or suffix.isdigit())

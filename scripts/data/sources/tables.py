@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from pathlib import Path
 
 from scripts.data.files import is_image, stem
@@ -31,6 +32,8 @@ NAMES = {
 WORDS = {word: role for role, words in NAMES.items() for word in words.split()}
 PATHS = ("image", "label", "scribble")
 
+logger = logging.getLogger("less_net")
+
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The rows of a CSV file in UTF-8, separated by commas, semicolons or tabs.
@@ -43,7 +46,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         first = text.split("\n", 1)[0]
         separator = max(",;\t", key=first.count)
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
     return [{str(name).strip(): str(value or "").strip() for name, value in row.items() if name} for row in rows]
 
@@ -82,7 +85,11 @@ def find_tables(tree: Tree, columns: dict[str, str]) -> list[str]:
     for name in tree.listings:
         if not name.lower().endswith(".csv") or "/" in name:
             continue
-        rows = read_rows(tree.path(name))
+        try:
+            rows = read_rows(tree.path(name))
+        except InputError as error:
+            logger.warning("Passed over: %s", error)
+            continue
         names = columns_of(rows, {role: column for role, column in columns.items() if rows and column in rows[0]})
         if "image" in names and ("label" in names or "scribble" in names or "image" in columns):
             found.append(name)

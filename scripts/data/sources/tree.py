@@ -161,6 +161,8 @@ def _find_series(tree: Tree, dicoms: dict[str, list[str]]) -> None:
             tree.series[folder] = {stem(name): tree.path(name) for name in files}
         else:
             tree.images += [name for name in files if is_dicom(name)]
+            reason = "a single DICOM image without the suffix .dcm: rename it"
+            tree.problems += [(tree.path(name), reason) for name in files if not is_dicom(name)]
 
 
 class Finder:

@@ -1,0 +1,70 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of `prepare`: what it prints and its exit codes; and a kill in the middle."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from bundle.__main__ import main
+from tests.folders import mixed_folder, pairs, save_volume, volumes
+from tests.tiny import ROOT
+
+
+def test_the_report_for_people(tmp_path, capsys, caplog):
+    source = mixed_folder(tmp_path / "a folder", pairs(10))
+    with caplog.at_level("INFO", logger="less_net"):
+        assert main(["prepare", str(source), "--output", str(tmp_path / "the set")]) == 0
+    assert f"{source} is read as images and masks by their names (10 images, 10 with a mask)." in caplog.text
+    printed = capsys.readouterr().out
+    assert "7 training, 0 unlabeled, 1 validation, 2 test" in printed
+    assert "class 1: in the masks of 7 training, 1 validation, 2 test images" in printed
+    words = shlex.split(printed.splitlines()[-1])
+    settings = dict(zip(words[5::2], words[6::2]))
+    assert words[:5] == ["python", "-m", "monai.bundle", "run", "training"]
+    assert settings == {
+        "--config_file": "configs/train.json",
+        "--dataset_dir": str(tmp_path / "the set"),
+        "--num_classes": "2",
+        "--in_channels": "3",
+        "--output_dir": "output/the set",
+    }
+
+
+def test_the_report_for_machines(tmp_path, capsys):
+    source = mixed_folder(tmp_path / "src", pairs(10))
+    assert main(["prepare", str(source), "--output", str(tmp_path / "out"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["images"] == {"training": 7, "unlabeled": 0, "validation": 1, "test": 2}
+    assert report["num_classes"] == 2 and report["command"].startswith("python -m monai.bundle run training")
+
+
+def test_broken_files_end_with_exit_code_2(tmp_path, capsys):
+    source = mixed_folder(tmp_path / "src", pairs(10))
+    (source / "case03.png").write_bytes(b"x")
+    assert main(["prepare", str(source), "--output", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert "error: 1 file cannot be used" in printed.err and "case03.png" in printed.err and not printed.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_leaves_no_half_set_and_the_next_one_is_whole(tmp_path):
+    for index, (image, mask) in enumerate(volumes(8, (64, 64, 40))):
+        save_volume(tmp_path / f"src/images/v{index}.nii.gz", image)
+        save_volume(tmp_path / f"src/masks/v{index}.nii.gz", mask)
+    output = tmp_path / "out"
+    words = ["prepare", str(tmp_path / "src"), "--output", str(output), "--json"]
+    process = subprocess.Popen([sys.executable, "-m", "bundle", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not any((tmp_path / "out.part").glob("images/*")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists() and (tmp_path / "out.part").exists()
+    assert main(words) == 0
+    assert len(list((output / "images").iterdir())) == 320 and not (tmp_path / "out.part").exists()
