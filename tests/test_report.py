@@ -61,6 +61,24 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path, part):
         assert expected in text, expected
 
 
+def test_volumes_and_millimetres_are_told(tmp_path):
+    path = a_run(tmp_path) / "evaluation" / "metrics.json"
+    scores = {"hd95": 4.2, "assd": 1.0}
+    classes = [{"class": k, "name": f"class {k}", "cases": 3, "hd95": 2.5} for k in (1, 2)]
+    volumes = {"volumes": 3, "cases": 4, "cases_with_lesion": 2, "distance_unit": "mm", "images": 90}
+    content = json.loads(path.read_text()) | volumes | {"scores": scores, "classes": classes}
+    path.write_text(json.dumps(content | {"scored_at": {"size": None, "how": "here"}}))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    for expected in (
+        "4.20 mm",
+        "2.50 mm",
+        "3 volumes of slices, in all 4 cases, 2 with a lesion",
+        "that of each image",
+    ):
+        assert expected in text, expected
+    assert " px" not in text
+
+
 def test_a_training_alone_has_a_page_too(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,seconds,loss\n1,30,0.5\n")
     text = write_report(tmp_path).read_text(encoding="utf-8")

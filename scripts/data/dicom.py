@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scripts.data.files import is_dicom, is_image, reading
+from scripts.data.files import decoding, is_dicom, is_image, reading
 from scripts.errors import InputError
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
@@ -58,7 +58,12 @@ def frame_count(path: str | Path) -> int:
     Raises:
         InputError: the file is not readable.
     """
-    return int(_header(path).get("NumberOfFrames", 1) or 1)
+    with reading(path):
+        return _frames_in(_header(path))
+
+
+def _frames_in(data: Any) -> int:
+    return int(data.get("NumberOfFrames", 1) or 1)
 
 
 def _header(path: str | Path) -> Any:
@@ -86,15 +91,16 @@ def read_frame(path: str | Path) -> Frame:
     Raises:
         InputError: the file is damaged, holds no image or several frames, or is compressed without a decoder.
     """
-    data = _open(path)
-    if int(data.get("NumberOfFrames", 1) or 1) > 1:
-        raise InputError(
-            f"{path} has {data.NumberOfFrames} frames, so it is a volume: cut it with 'python -m bundle prepare'."
-        )
-    array = _values(data, path)[..., 0]
-    lossy = str(data.get("LossyImageCompression", "")) == "01"
-    full = int(data.BitsStored) == 8 or data.PhotometricInterpretation == "PALETTE COLOR"
-    return Frame(array, _affine([data], path), lossy, eight_bit=full and array.dtype == np.uint8)
+    with reading(path):
+        data = _open(path)
+        if _frames_in(data) > 1:
+            raise InputError(
+                f"{path} has {data.NumberOfFrames} frames, so it is a volume: cut it with 'python -m bundle prepare'."
+            )
+        array = _values(data, path)[..., 0]
+        lossy = str(data.get("LossyImageCompression", "")) == "01"
+        full = int(data.BitsStored) == 8 or data.PhotometricInterpretation == "PALETTE COLOR"
+        return Frame(array, _affine([data], path), lossy, eight_bit=full and array.dtype == np.uint8)
 
 
 def read_frames(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -106,13 +112,14 @@ def read_frames(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: as :func:`read_frame`, or the frames are not evenly spaced.
     """
-    data = _open(path)
-    array = _values(data, path)
-    frames = [_FrameOf(data, index) for index in range(array.shape[-1])]
-    if len(frames) > 1 and all(frame.get("ImagePositionPatient") for frame in frames):
-        order = _by_position(frames, path)
-        return array[..., order], _affine([frames[index] for index in order], path)
-    return array, _affine(frames[:1], path)
+    with reading(path):
+        data = _open(path)
+        array = _values(data, path)
+        frames = [_FrameOf(data, index) for index in range(array.shape[-1])]
+        if len(frames) > 1 and all(frame.get("ImagePositionPatient") for frame in frames):
+            order = _by_position(frames, path)
+            return array[..., order], _affine([frames[index] for index in order], path)
+        return array, _affine(frames[:1], path)
 
 
 def series_files(folder: str | Path) -> list[Path]:
@@ -149,21 +156,26 @@ def read_series(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
         InputError: no image, several series, slices that differ in size or orientation, have no position, share one or
             lie unevenly (one is missing), or a file that is not readable.
     """
-    headers = {path: header for path in series_files(folder) if "Rows" in (header := _header(path))}
+    with decoding(folder):
+        headers = {path: header for path in series_files(folder) if "Rows" in (header := _header(path))}
+        _check_one_series(headers, folder)
+        if len(headers) == 1:
+            return read_frames(next(iter(headers)))
+        _check_alike(headers, folder)
+        paths = list(headers)
+        order = _by_position([headers[path] for path in paths], folder)
+        slices = [_values(_open(paths[index]), paths[index]) for index in order]
+        if len({values.shape for values in slices}) > 1:
+            raise InputError(f"The slices in {folder} differ in their channels or frames: keep those of one kind.")
+        return np.concatenate(slices, axis=-1), _affine([headers[paths[index]] for index in order], folder)
+
+
+def _check_one_series(headers: dict[Path, Any], folder: str | Path) -> None:
     if not headers:
         raise InputError(f"The folder {folder} holds no DICOM image: add the slices of one series or remove it.")
     count = len({str(header.get("SeriesInstanceUID", "")) for header in headers.values()})
     if count > 1:
         raise InputError(f"The folder {folder} holds {count} DICOM series: give every series a folder of its own.")
-    paths = list(headers)
-    if len(paths) == 1:
-        return read_frames(paths[0])
-    _check_alike(headers, folder)
-    order = _by_position([headers[path] for path in paths], folder)
-    slices = [_values(_open(paths[index]), paths[index]) for index in order]
-    if len({values.shape for values in slices}) > 1:
-        raise InputError(f"The slices in {folder} differ in their channels or frames: keep those of one kind.")
-    return np.concatenate(slices, axis=-1), _affine([headers[paths[index]] for index in order], folder)
 
 
 def _check_alike(headers: dict[Path, Any], folder: str | Path) -> None:
@@ -174,7 +186,7 @@ def _check_alike(headers: dict[Path, Any], folder: str | Path) -> None:
                 f"{path} does not say where its slice lies (ImagePositionPatient), so {folder} is no volume: predict "
                 "its files as single images."
             )
-        if int(header.get("NumberOfFrames", 1) or 1) > 1:
+        if _frames_in(header) > 1:
             raise InputError(f"{path} holds several frames beside other files in {folder}: give it its own folder.")
         if (header.Rows, header.Columns) != (reference.Rows, reference.Columns):
             raise InputError(f"{path} and {first} differ in size: keep the slices of one size in {folder}.")

@@ -76,6 +76,13 @@ def reading(path: str | Path) -> Iterator[None]:
         raise InputError(f"The file {path} does not exist: add it or correct the entry that names it.")
     if not Path(path).is_file():
         raise InputError(f"{path} has the name of an image but is no regular file: rename or remove it.")
+    with decoding(path):
+        yield
+
+
+@contextmanager
+def decoding(path: str | Path) -> Iterator[None]:
+    """:func:`reading` of what need not be one file, such as the folder of a series."""
     try:
         yield
     except (InputError, MemoryError):

@@ -177,6 +177,10 @@ def test_bad_series_are_named(tmp_path):
     folder, *_ = write_series(tmp_path / "nowhere", ImagePositionPatient=None)
     with pytest.raises(InputError, match="does not say where its slice lies"):
         read_series(folder)
+    with pytest.raises(InputError, match="numbers cannot be read"):
+        read_series(write_series(tmp_path / "numbers", ImageOrientationPatient=[1, 0, 0])[0])
+    with pytest.raises(InputError, match="flat.dcm does not say how it lies in space"):
+        read_volume(write(tmp_path / "flat.dcm", PIXELS[None].repeat(2, 0), PixelSpacing=[0, 1]))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no DICOM image"):
         read_series(tmp_path / "empty")
