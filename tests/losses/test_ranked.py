@@ -164,8 +164,9 @@ def test_lesions_of_high_contrast_are_the_reference():
     inter_patch_loss(embeddings, labels, images, 2, patch=8).backward()
     moved = embeddings.grad.abs().sum(1, keepdim=True)
     assert (moved[0][labels[0] == 1] > 0).all() and (moved[1][labels[1] == 1] == 0).all()
-    one = inter_patch_loss(embeddings[:1], labels[:1], images[:1], 2, patch=8)
-    assert one.item() == 0  # a single lesion has nothing to follow
+    alike = torch.ones_like(embeddings) / 5**0.5
+    both, one = (inter_patch_loss(alike[:n], labels[:n], images[:n], 2, patch=8).item() for n in (2, 1))
+    assert both > 0 and one == 0  # a single lesion has nothing to follow
 
 
 def test_the_losses_part_the_classes():

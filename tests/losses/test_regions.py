@@ -56,7 +56,7 @@ def test_patches_stand_for_a_class_by_coverage():
     torch.manual_seed(0)
     labels = torch.randint(0, 3, (3, 1, 24, 24)) * (torch.rand(3, 1, 24, 24) < torch.rand(3, 1, 1, 1)).long()
     labels[:, :, :6] = 0
-    labels[1, :, 12:, 12:] = IGNORE_INDEX
+    labels[1, :, 12:, 12:] = labels[0, :, :6, :4] = labels[0, :, :6, 6:8] = IGNORE_INDEX
     labels[2, :, 12:18], labels[2, :, 18:, :13] = 2, 1
     found = patch_classes(labels, 4, 3, foreground=0.3, background=0.02)
     expected = []
