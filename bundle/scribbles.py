@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.data.checks import LISTS, entries_of, in_threads, mask_reader
+from scripts.data.checks import LISTS, entries_of, in_threads
 from scripts.data.files import Item
-from scripts.data.reader import ImageReader
+from scripts.data.reader import ImageReader, MaskReader
 from scripts.data.survey import Survey, survey
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -111,7 +111,7 @@ def _write_all(
     """Writes one PNG an item and yields the measures of what was ``made`` and, to compare, of the ``expert``'s."""
     from scripts.data.scribbles import draw_scribble, measure_scribble, rng_of
 
-    masks, own = mask_reader(num_classes), mask_reader(num_classes + 1)
+    masks, own = MaskReader(num_classes), MaskReader(num_classes + 1)
     background = as_bool(arguments.background, "--background")
 
     def work(item: Item) -> dict[str, dict[int, dict[str, float]]]:
@@ -168,7 +168,7 @@ def _draw(items: Sequence[Item], paths: dict[str, Path], num_classes: int, outpu
     from scripts import pictures
     from scripts.data_pictures import scribble_sheet
 
-    masks, own = mask_reader(num_classes), mask_reader(num_classes + 1)
+    masks, own = MaskReader(num_classes), MaskReader(num_classes + 1)
     both = [item for item in items if item.get("scribble")]
     cases = []
     for place in np.linspace(0, len(both) - 1, min(SHOWN, len(both)) + 2).round().astype(int)[1:-1]:

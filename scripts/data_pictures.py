@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
 from scripts import pictures
-from scripts.data.checks import LISTS, mask_reader
+from scripts.data.checks import LISTS
 from scripts.data.decode import decode
 from scripts.data.files import Item
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
@@ -40,7 +40,7 @@ def draw_survey(found: Survey, output: Path) -> list[Path]:
 
 def sample_sheet(found: Survey, class_names: Sequence[str]) -> Image.Image | None:
     """Up to sixteen images spread over the lists, with the outline and a light filling of each lesion."""
-    labels = mask_reader(found.num_classes)
+    labels = MaskReader(found.num_classes, found.ignore_value)
     rows: dict[str, list[Image.Image]] = {}
     lists = [name for name in LISTS if found.lists[name]]
     for name in lists:
@@ -51,7 +51,9 @@ def sample_sheet(found: Survey, class_names: Sequence[str]) -> Image.Image | Non
         for start in range(0, len(cells), columns):
             heading = f"{name} ({len(found.lists[name])})" if not start else " " * (len(rows) + 1)
             rows[heading] = cells[start : start + columns]
-    return pictures.sheet(rows, pictures.class_legend(class_names)) if rows else None
+    ignored = any(tally.counts[IGNORE_INDEX] for tally in found.tallies.values())
+    legend = [*pictures.class_legend(class_names), *([("ignored", pictures.FAINT)] if ignored else [])]
+    return pictures.sheet(rows, legend) if rows else None
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:
@@ -95,6 +97,9 @@ def size_histogram(
             label = f"{class_names[k]}: {len(values):,}, median {np.median(values):,.4g} {unit}"
             axes.hist(values, bins, color=(*colour, 0.35), edgecolor=colour * 0.75, histtype="stepfilled", label=label)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if high > 30 * low else (1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(f"size of a lesion [{unit}]", fontsize=12)
         axes.set_ylabel("lesions", fontsize=12)
         axes.set_ylim(0, axes.get_ylim()[1] * (1.12 + 0.09 * len(sizes)))  # room for the legend

@@ -147,7 +147,7 @@ def _open_all(
     datalist: Mapping[str, Sequence[Item]], num_classes: int, channels: int, ignore_value: int
 ) -> tuple[list[str], np.ndarray]:
     """The problems, and the pixels of each class in the labelled training masks."""
-    images, masks = ImageReader(channels), mask_reader(num_classes, ignore_value)
+    images, masks = ImageReader(channels), MaskReader(num_classes, ignore_value)
 
     def open_pair(entry: tuple[str, Item]) -> tuple[list[Problem], np.ndarray | None]:
         name, item = entry
@@ -191,11 +191,6 @@ def _shown(future: Future[list[Result]], bar: tqdm) -> list[Result]:
     results = future.result()
     bar.update(len(results))
     return results
-
-
-def mask_reader(num_classes: int, ignore_value: int = IGNORE_INDEX) -> MaskReader:
-    """The reader of masks whose files store ``ignore_value``, or 255, where there is no class."""
-    return MaskReader(num_classes) if ignore_value == IGNORE_INDEX else MaskReader(num_classes, ignore_value)
 
 
 def class_counts(classes: np.ndarray) -> np.ndarray:

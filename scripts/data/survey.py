@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.data.checks import Problem, entries_of, in_threads, listed_twice, mask_reader, open_item
+from scripts.data.checks import Problem, entries_of, in_threads, listed_twice, open_item
 from scripts.data.decode import Decoded
 from scripts.data.files import Item
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
@@ -37,6 +37,7 @@ class Survey:
         scribbles: pixels of the scribble files (``pixels``), of their strokes by class (``strokes``); of strokes with
             a mask (``paired``), on their class of it (``agreeing``), and of these masks (``masks``).
         ordered: whether the data set pins the order of its training images.
+        ignore_value: value in the mask files that is no class, beside 255.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class Survey:
     duplicates: int = 0
     scribbles: dict[str, int | np.ndarray] = field(default_factory=dict)
     ordered: bool = False
+    ignore_value: int = IGNORE_INDEX
 
     def all_sizes(self, unit: str = "pixels") -> dict[int, np.ndarray]:
         """Sizes of the lesions of each class over all lists, ``unit`` being ``pixels`` or ``square_mm``."""
@@ -89,7 +91,7 @@ def survey(
     found = Survey(str(dataset), all_lists(collection, str(dataset), problems), problems)
     found.problems += [*listed_twice(found.lists, "key"), *listed_twice(found.lists, "image")]
     found.problems += shared_groups(found.lists, collection.source or "the data list")
-    found.ordered = collection.ordered
+    found.ordered, found.ignore_value = collection.ordered, ignore_value
     entries = list(entries_of(found.lists))
     images = ImageReader(in_channels) if in_channels else None
     _Census(found, num_classes, ignore_value).take(entries, images)
@@ -110,8 +112,8 @@ class _Census:
 
     def take(self, entries: Sequence[tuple[str, Item]], images: ImageReader | None) -> None:
         """Opens the files of all entries and completes the survey."""
-        masks = mask_reader(self.given or UNKNOWN, self.ignore_value)
-        scribbles = _scribbles(self.given) if self.given else mask_reader(UNKNOWN)
+        masks = MaskReader(self.given or UNKNOWN, self.ignore_value)
+        scribbles = _scribbles(self.given) if self.given else MaskReader(UNKNOWN)
 
         def work(entry: tuple[str, Item]) -> Facts:
             opened = open_item(entry[1], images, masks, scribbles)
@@ -170,7 +172,7 @@ class _Census:
         found = self.found
         found.num_classes, found.inferred = self.given or self._count_classes(), self.given is None
         # the reader judges the values of a mask as if they were one: what it refuses it refuses in its own words
-        readers = {"mask": mask_reader(found.num_classes, self.ignore_value), "scribble": _scribbles(found.num_classes)}
+        readers = {"mask": MaskReader(found.num_classes, self.ignore_value), "scribble": _scribbles(found.num_classes)}
         for path, what, packed, lossy in self.present:
             values = np.flatnonzero(_unpacked(packed)).astype(np.uint8)
             try:
@@ -207,7 +209,7 @@ class _Census:
 
 def _scribbles(num_classes: int) -> MaskReader:
     """The reader of scribbles, which hold the number of classes (or 255) where there is no stroke."""
-    return mask_reader(num_classes + 1)
+    return MaskReader(num_classes + 1)
 
 
 def _unpacked(packed: bytes) -> np.ndarray:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
 from scripts.data import check_datalist, load_datalist
-from scripts.data.checks import check_images
+from scripts.data.checks import check_images, in_threads
 from scripts.errors import InputError
 
 KEYS = [f"k{index:02d}" for index in range(12)]
@@ -114,3 +115,29 @@ def test_one_list_is_checked_with_or_without_masks(datalist):
     check_images(datalist["test"])
     with pytest.raises(InputError, match="cannot be read"):
         check_images(datalist["test"], num_classes=2)
+
+
+def test_the_value_of_unlabelled_pixels_is_handed_on(datalist):
+    for item in datalist["training"]:
+        Image.fromarray(np.resize(np.array([0, 1, 2], np.uint8), (8, 12))).save(item["label"])
+    with pytest.raises(InputError, match="holds the value 2"):
+        check_datalist(datalist)
+    check_datalist(datalist, ignore_value=2)
+    check_images(datalist["training"], num_classes=2, ignore_value=2)
+
+
+def test_values_that_are_not_finite_are_found_wherever_they_are(datalist):
+    item = datalist["training"][0]
+    image = np.random.default_rng(0).random((12, 8, 1)).astype(np.float32)
+    image[7, 5] = np.inf
+    item["image"] = item["image"].replace(".png", ".nii.gz")
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), item["image"])
+    with pytest.raises(InputError, match="holds NaN or infinite"):
+        check_datalist(datalist)
+
+
+def test_results_come_in_order_and_an_error_ends_the_work():
+    assert list(in_threads(lambda number: number * 2, range(1000), "doubling")) == list(range(0, 2000, 2))
+    assert list(in_threads(str, [], "nothing")) == []
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda number: 1 // (500 - number), range(1000), "dividing"))

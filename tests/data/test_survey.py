@@ -219,6 +219,14 @@ def test_a_set_of_many_classes_reads_255_as_ignored(root):
     assert numbers["lists"]["test"]["class_pixels"] == [172, 0, 0] and list(numbers["lesions"]) == ["1", "2"]
 
 
+def test_another_ignore_value_is_no_class(root):
+    save(np.resize([0, 1, 9], (8, 12)), root / "masks/k00.png")
+    assert kinds(survey(root, num_classes=2)) == ["mask_values"]
+    for classes in (2, None):
+        found = survey(root, num_classes=classes, ignore_value=9)
+        assert not found.problems and found.num_classes == 2 and found.tallies["training"].counts[255] == 32
+
+
 def test_scribbles_are_measured_against_their_masks(root):
     (root / "scribbles").mkdir()
     lines = ["key,image,mask,scribble"]
