@@ -9,10 +9,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import check, demo, prepare, report, scribbles
+from bundle import benchmark, check, demo, prepare, report, scribbles
 from scripts.errors import InputError
 
-COMMANDS = {"demo": demo, "prepare": prepare, "check": check, "scribbles": scribbles, "report": report}
+COMMANDS = {
+    "demo": demo,
+    "prepare": prepare,
+    "check": check,
+    "scribbles": scribbles,
+    "benchmark": benchmark,
+    "report": report,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,112 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""From a suite file to the list of its runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("data", "networks", "methods")
+AXES = (*PARTS, "label_ratios", "seeds")
+KEYS = {*PARTS, "settings", "baseline", "part", "grids"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation.
+
+    Attributes:
+        data, network, method: names in the suite.
+        label_ratio, seed: as the bundle's keys.
+        configs: overlays in their order.
+        settings: values by key, as on the bundle's command line.
+        baseline: name of the method it is compared with.
+        part: what is scored: test, or validation while tuning.
+    """
+
+    data: str
+    network: str
+    method: str
+    label_ratio: float
+    seed: int
+    configs: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str = ""
+    part: str = "test"
+
+    @property
+    def name(self) -> str:
+        """Name of the run, and of its folder."""
+        return f"{self.data}/{self.label_ratio:g}/{self.network}/{self.method}/seed{self.seed}"
+
+
+def load_suite(path: str | Path, data_root: str | Path = "") -> list[Run]:
+    """Reads a suite: definitions of ``data``, ``networks`` and ``methods``, and ``grids`` over their names.
+
+    A definition holds ``configs`` (overlays, relative to the bundle) and ``settings`` (keys of the bundle). A grid
+    names some of each, ``label_ratios`` and ``seeds``; its runs are all combinations. The suite's own ``settings`` hold
+    for every run; those of data, network, method and grid come after, in this order, and win. ``dataset_dir`` is taken
+    below ``data_root``.
+
+    Raises:
+        InputError: the file is missing or no such suite, a grid names what is not defined, or a data set is not there.
+    """
+    suite = _read(Path(path))
+    unknown = sorted(set(suite) - KEYS)
+    if unknown:
+        raise InputError(f"{path} has the unknown key '{unknown[0]}': its keys are {', '.join(sorted(KEYS))}.")
+    runs = {run.name: run for grid in suite.get("grids") or [] for run in _expand(suite, grid, path)}
+    if not runs:
+        raise InputError(f"{path} has no grids, so there is nothing to run: add some.")
+    return [_placed(run, Path(data_root), path) for run in runs.values()]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"The suite {path} does not exist: correct the path (suites lie in bundle/suites).")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold the keys {', '.join(sorted(KEYS))}: correct it.")
+    return content
+
+
+def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path) -> Iterator[Run]:
+    missing = [axis for axis in AXES if not isinstance(grid.get(axis), list)]
+    if missing:
+        raise InputError(f"{path}: a grid has no list '{missing[0]}': it needs {', '.join(AXES)}.")
+    for part in PARTS:
+        for name in grid[part]:
+            if name not in (suite.get(part) or {}):
+                raise InputError(f"{path}: a grid names '{name}', which is not defined under '{part}'.")
+    for data, network, method, ratio, seed in itertools.product(*(grid[axis] for axis in AXES)):
+        parts = [suite[part][name] or {} for part, name in zip(PARTS, (data, network, method))]
+        settings = dict(suite.get("settings") or {})
+        for one in (*parts, grid):
+            settings |= one.get("settings") or {}
+        configs = tuple(config for one in parts for config in one.get("configs") or [])
+        extra = {"baseline": suite.get("baseline", ""), "part": suite.get("part", "test")}
+        yield Run(data, network, method, float(ratio), int(seed), configs, settings, **extra)
+
+
+def _placed(run: Run, data_root: Path, path: str | Path) -> Run:
+    """The run with the absolute folder of its data."""
+    relative = run.settings.get("dataset_dir")
+    if not relative:  # the embedded synthetic set
+        return run
+    folder = (data_root / relative).absolute()
+    if not folder.exists():
+        raise InputError(f"{path}: the data set {folder} is not there: give --data, the folder that holds {relative}.")
+    settings = {**run.settings, "dataset_dir": str(folder)}
+    return Run(**{**run.__dict__, "settings": settings})
