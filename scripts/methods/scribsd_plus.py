@@ -31,7 +31,7 @@ class ClassContrast(nn.Module):
         temperature: of the InfoNCE.
         threshold: probability from which the teacher's answer is part of a region.
         least: pixels (at full size) that a region needs.
-        stride: features and regions are averaged over squares of this many pixels first; saves memory.
+        stride: features are averaged over squares of this many pixels first; saves memory.
         decay: EMA decay of the teacher's projection.
     """
 
@@ -59,15 +59,17 @@ class ClassContrast(nn.Module):
         """Contrastive loss; 0 where no class has a region.
 
         Args:
-            student, teacher: feature maps (B, F, X, Y).
+            student, teacher: feature maps (B, F, x, y); the regions are averaged to their grid.
             labels: (B, 1, X, Y), 255 off the scribbles.
             probabilities: (B, K, X, Y) of the teacher.
         """
-        regions = self.pool(self.regions(labels, probabilities))
-        least = self.least / self.stride**2
-        anchors, classes = class_vectors(self.embed(self.projection, student), regions, least)
+        embeddings = self.embed(self.projection, student)
         with torch.no_grad():
-            keys, key_classes = class_vectors(self.embed(self.teacher, teacher), regions, least)
+            target = self.embed(self.teacher, teacher)
+            regions = F.adaptive_avg_pool2d(self.regions(labels, probabilities), target.shape[-2:])
+        least = self.least * target[0, 0].numel() / labels[0, 0].numel()
+        anchors, classes = class_vectors(embeddings, regions, least)
+        keys, key_classes = class_vectors(target, regions, least)
         return class_info_nce(anchors, classes, keys, key_classes, self.temperature)
 
     def regions(self, labels: Tensor, probabilities: Tensor) -> Tensor:
@@ -79,11 +81,8 @@ class ClassContrast(nn.Module):
 
     def embed(self, projection: nn.Module, features: Tensor) -> Tensor:
         """Projected features (B, dim, x, y), each pixel a direction."""
-        return F.normalize(projection(self.pool(features)).float(), dim=1)
-
-    def pool(self, maps: Tensor) -> Tensor:
-        """Averages over squares of ``stride`` pixels."""
-        return F.avg_pool2d(maps, self.stride) if self.stride > 1 else maps
+        features = F.avg_pool2d(features, self.stride) if self.stride > 1 else features
+        return F.normalize(projection(features).float(), dim=1)
 
 
 class ScribSDPlus(SeveralHeadsRule):

@@ -23,6 +23,8 @@ Answer = Union[Tensor, Tuple[Tensor, Tensor], Tuple[List[Tensor], Tensor]]
 #: the modules that return the decoder's maps at strides 2, 4 and 8, by class of the network
 DECODER_MAPS = {
     "LESSNet": ("fusions.1", "fusions.2", "fusions.3"),
+    "SSL4MISUNet": ("up.2", "up.1", "up.0"),
+    "TimmUNet": ("levels.3", "levels.2", "levels.1"),
     "UNet": ("unet.upcat_2", "unet.upcat_3", "unet.upcat_4"),
 }
 
@@ -31,7 +33,7 @@ class SeveralAnswers(SegmentationNetwork):
     """Base of the wrappers: everything is the wrapped network's, but ``return_heads=True``.
 
     ``wrapper(x, return_heads=True)`` gives (list of logits, the wrapped network's own first; the map that it
-    classifies, (B, ``fused_channels``, X, Y)). That branch is for training and is not part of a TorchScript.
+    classifies, (B, ``fused_channels``, x, y)). That branch is for training and is not part of a TorchScript.
 
     Args:
         network: the network to wrap; not copied.
@@ -78,10 +80,10 @@ class MultiScale(SeveralAnswers):
     (Wang et al., Computer Methods and Programs in Biomedicine 2023).
 
     Args:
-        network: LESSNet, UNet, or another :class:`SegmentationNetwork` with ``decoder_maps``.
+        network: a network of the bundle, or another :class:`SegmentationNetwork` with ``decoder_maps``.
         in_channels, out_channels: channels of the image, number of classes with background.
         decoder_maps: names of the modules of ``network`` that return the maps at strides 2, 4 and 8 (finest first);
-            None for LESSNet and UNet.
+            None for the networks of the bundle.
 
     Raises:
         InputError: the network's class is not known, or it has no module of that name.
