@@ -9,6 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def full_product(first: Tensor, second: Tensor) -> Tensor:
+    """(..., N, D) and (..., D, M) -> (..., N, M) in float32, also where mixed precision would take half of it."""
+    with torch.autocast(first.device.type, enabled=False):
+        return first.float() @ second.float()
+
+
 def class_info_nce(
     anchors: Tensor,
     anchor_classes: Tensor,
@@ -31,7 +37,7 @@ def class_info_nce(
         temperature: t > 0.
         same: (N, M) bool, pairs that are one and the same sample and count as neither positive nor negative.
     """
-    similarity = anchors.float() @ keys.float().T / temperature
+    similarity = full_product(anchors, keys.T) / temperature
     usable = (anchor_classes >= 0).unsqueeze(1) & (key_classes >= 0).unsqueeze(0)
     if same is not None:
         usable = usable & ~same
@@ -83,5 +89,5 @@ def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[T
     Returns:
         means (num_classes, D), zero where a class has no member, and counts (num_classes,).
     """
-    member = (labels.unsqueeze(0) == torch.arange(num_classes, device=labels.device).unsqueeze(1)).to(embeddings.dtype)
-    return F.normalize(member @ embeddings, dim=1), member.sum(dim=1)
+    member = (labels.unsqueeze(0) == torch.arange(num_classes, device=labels.device).unsqueeze(1)).float()
+    return F.normalize(full_product(member, embeddings), dim=1), member.sum(dim=1)

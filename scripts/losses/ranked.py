@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.losses.contrast import sample_per_class
+from scripts.losses.contrast import full_product, sample_per_class
 from scripts.losses.regions import boundary_band, class_shares, tile
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:
     """Euclidean distances in [0, 2] of unit vectors: (..., N, D), (..., M, D) -> (..., N, M), in float32."""
-    with torch.autocast(first.device.type, enabled=False):
-        squared = 2 - 2 * first.float() @ second.float().transpose(-2, -1)
+    squared = 2 - 2 * full_product(first, second.transpose(-2, -1))
     # the root has no gradient at 0
     return squared.clamp(min=1e-6).sqrt()
 
@@ -124,8 +123,7 @@ def inter_patch_loss(
     kept = mixed_classes(classes, num_classes, least)
     numbers = torch.arange(num_classes, device=labels.device)
     member = (classes.unsqueeze(1) == numbers.view(1, -1, 1)) & kept.unsqueeze(2)
-    with torch.autocast(embeddings.device.type, enabled=False):
-        described = F.normalize(member.float() @ tile(embeddings, patch).float(), dim=-1).flatten(0, 1)
+    described = F.normalize(full_product(member, tile(embeddings, patch)), dim=-1).flatten(0, 1)
     valid, number = kept.flatten(), numbers.repeat(len(kept))
     lesions = valid & (number > 0)
     contrast = local_contrast(tile(images, patch), member.float()).flatten()
@@ -151,8 +149,8 @@ def local_contrast(images: Tensor, member: Tensor) -> Tensor:
         (Q, K).
     """
     images, total = images.float(), member.sum(dim=1, keepdim=True)
-    inside = member @ images / member.sum(dim=2, keepdim=True).clamp(min=1)
+    inside = full_product(member, images) / member.sum(dim=2, keepdim=True).clamp(min=1)
     rest = total - member
-    outside = rest @ images / rest.sum(dim=2, keepdim=True).clamp(min=1)
+    outside = full_product(rest, images) / rest.sum(dim=2, keepdim=True).clamp(min=1)
     deviation = images.var(dim=1, unbiased=False).mean(dim=1, keepdim=True).sqrt()
     return (inside - outside).norm(dim=2) / (deviation + 1e-3)

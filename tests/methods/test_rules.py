@@ -118,6 +118,19 @@ def test_every_named_loss_is_finite_and_reaches_a_parameter(name, classes, make_
 
 
 @pytest.mark.parametrize("name", RULES)
+def test_losses_are_finite_and_in_full_precision_under_mixed_precision(name):
+    torch.manual_seed(0)
+    network = student(name, unet(3), 3).train()
+    rule = RULES[name](network, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = rule(network, batch(3), 0.5)
+    for key, value in losses.items():
+        assert value.dtype == torch.float32 and value.isfinite(), key
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_state_round_trip_and_update(name):
     torch.manual_seed(0)
     network = student(name, unet(), 2)
