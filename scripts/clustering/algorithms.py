@@ -28,7 +28,7 @@ class S3Clustering:
         trainer: step size and stop rule; None takes the released ones.
 
     Raises:
-        InputError: no such mode.
+        InputError: no such mode, or a number of channels that is none of clusters.
     """
 
     OBJECTIVES = {"released": ReleasedObjective, "intended": IntendedObjective}
@@ -43,7 +43,7 @@ class S3Clustering:
     ) -> None:
         if mode not in self.OBJECTIVES:
             raise InputError(f"algorithm#mode is {mode!r}: give {' or '.join(self.OBJECTIVES)}")
-        self.mode, self.channels, self.blocks = mode, int(channels), int(blocks)
+        self.mode, self.channels, self.blocks = mode, checked(channels), int(blocks)
         self.objective = objective if objective is not None else self.OBJECTIVES[mode]()
         self.trainer = trainer if trainer is not None else PerImageTrainer()
 
@@ -72,7 +72,7 @@ class FeatureClustering:
         objective: FeatureClusteringObjective | None = None,
         trainer: PerImageTrainer | None = None,
     ) -> None:
-        self.channels, self.depth = int(channels), int(depth)
+        self.channels, self.depth = checked(channels), int(depth)
         self.objective = objective if objective is not None else FeatureClusteringObjective()
         self.trainer = trainer if trainer is not None else PerImageTrainer(0.1, 0.9, 200, 1, 3)
 
@@ -92,6 +92,8 @@ class KMeans:
 
     def __init__(self, clusters: int = 3, starts: int = 4, iterations: int = 30) -> None:
         self.clusters, self.starts, self.iterations = int(clusters), int(starts), int(iterations)
+        if not 2 <= self.clusters <= 255 or self.starts < 1 or self.iterations < 1:
+            raise InputError(f"algorithm#clusters is {clusters!r}: give 2 to 255, and at least one start and iteration")
 
     def __call__(self, image: Tensor) -> Fit:
         pixels = image[0].flatten(1).T.double().cpu().numpy()
@@ -105,3 +107,14 @@ class KMeans:
                 best = error, labels
         labels = by_size(torch.as_tensor(best[1]).long().view(image.shape[-2:]))
         return Fit(labels, int(labels.max()) + 1, self.iterations)
+
+
+def checked(channels: int) -> int:
+    """The number of channels, which is that of the clusters: label maps have a byte a pixel, and 255 is not a cluster.
+
+    Raises:
+        InputError: fewer than 2 or more than 255.
+    """
+    if not 2 <= int(channels) <= 255:
+        raise InputError(f"algorithm#channels is {channels!r}: give a whole number from 2 to 255")
+    return int(channels)

@@ -54,8 +54,9 @@ class ClusterFolder:
     """Clusters every image of a folder; what is done is kept, so that a cut run goes on where it stood.
 
     Writes ``labels/<stem>.png`` (cluster indices with a palette, 0 the largest), ``masks/<stem>.png`` (0 and 255, the
-    blind choice), ``overlays/<stem>.png``, ``scores.csv`` (a row an image), ``metrics.json`` (where there are masks)
-    and ``clustering.json`` (what was run). All pictures have the size of their image.
+    blind choice), ``overlays/<stem>.png``, ``history/<stem>.csv`` (losses and clusters an iteration), ``scores.csv`` (a
+    row an image), ``metrics.json`` (where there are masks) and ``clustering.json`` (what was run). Label maps and masks
+    have the size of their image.
 
     Args:
         dataset_dir: folder of images, or a folder with ``images`` and, if there are masks, ``masks``.
@@ -179,6 +180,8 @@ class ClusterFolder:
         mask = blind_mask(labels, self.components)
         atomic_write(self.picture("labels", item), label_picture(labels))
         atomic_write(self.picture("masks", item), png(Image.fromarray((mask.T * 255).astype(np.uint8))))
+        if fit.history:
+            atomic_write(self.output / "history" / f"{item['key']}.csv", table(fit.history, list(fit.history[0])))
         if self.overlays:
             name = Path(item["image"]).name
             overlay = pictures.prediction_overlay(array, mask.astype(np.uint8), name, ["background", "object"])
@@ -208,11 +211,7 @@ class ClusterFolder:
 
     def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All rows so far."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic_write(self.output / SCORES, text.getvalue().encode())
+        atomic_write(self.output / SCORES, table(rows, COLUMNS))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The means over the images with a reference that is not empty; nothing where there is none."""
@@ -227,6 +226,15 @@ class ClusterFolder:
         atomic_write(self.output / METRICS, json.dumps(content, indent=1).encode())
         for name in ASSIGNMENTS:
             logger.info("%s: mean Dice %.4f over %d images", name, mean[name]["dice"], len(scored))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """The rows as the bytes of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def label_picture(labels: np.ndarray) -> bytes:

@@ -128,6 +128,14 @@ def test_every_overlay_clusters(folder, config):
     assert all(0 < int(row["clusters"]) and 0 <= float(row["blind_dice"]) <= 1 for row in rows(out))
 
 
+def test_the_released_mode_on_an_oblong_grid_reports_its_spatial_loss(folder):
+    small = {"algorithm__mode": "released", "algorithm__channels": 8, "algorithm__trainer__max_iterations": 6}
+    out = cluster(folder, config=["methods/s3_net.yaml"], image_size=[40, 32], **small)
+    history = list(csv.DictReader((out / "history" / "wide.csv").open()))
+    assert len(history) == 6 and set(history[0]) == {"clusters", "clustering", "affine", "spatial"}
+    assert all(float(row["spatial"]) >= 0 for row in history)
+
+
 def test_bad_input_ends_in_one_sentence(folder):
     assert "dataset_dir is empty" in refused(folder, dataset_dir="")
     assert "holds no image" in refused(folder.parent, masks_dir=None, output_dir=str(folder.parent.parent / "elsewhere"))
@@ -173,6 +181,11 @@ def test_kmeans_finds_the_colours_and_takes_a_flat_image():
     assert KMeans(3)(torch.full((1, 3, 4, 4), 0.3)).clusters == 1
 
 
-def test_an_unknown_mode_is_refused():
+def test_settings_that_cannot_be_meant_are_refused():
     with pytest.raises(InputError, match="algorithm#mode is 'other'"):
         S3Clustering("other")
+    for make in (S3Clustering, FeatureClustering):
+        with pytest.raises(InputError, match="algorithm#channels is 256"):
+            make(channels=256)
+    with pytest.raises(InputError, match="algorithm#clusters is 1"):
+        KMeans(clusters=1)
