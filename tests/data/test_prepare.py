@@ -480,3 +480,10 @@ def test_the_split_does_not_depend_on_what_it_need_not(tmp_path):
     lists = [run(source, tmp_path / f"o{n}", seed=seed)[1] for n, seed in enumerate((0, 0, 1))]
     tests = [{item["key"] for item in datalist["test"]} for datalist in lists]
     assert tests[0] == tests[1] != tests[2]
+
+
+def test_a_set_that_cannot_be_trained_on_is_taken_away_again(tmp_path):
+    message = refused(
+        pinned(tmp_path / "src", {"train": "p", "val": "q", "test": "r"}), "1 training images have a mask"
+    )
+    assert ".part" not in message

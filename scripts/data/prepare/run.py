@@ -234,10 +234,12 @@ def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], options: Opt
             if slices is not None:
                 masks.append((entry, sum(map(Counter, slices), Counter()), data.facts[entry.key].lossy[part]))
     declared = max(data.source.class_names, default=0) + 1 if data.source.class_names else 0
-    masks = [(counts, lossy) for _, counts, lossy in found["label"]]
-    data.rules["label"] = rule = decide_rule(masks, given["label"] or data.source.values, declared)
-    if found["scribble"]:
-        scribbles = [(counts, lossy) for _, counts, lossy in found["scribble"]]
+    named = {
+        part: [(label_name(getattr(entry, part), entry), counts, lossy) for entry, counts, lossy in masks]
+        for part, masks in found.items()
+    }
+    data.rules["label"] = rule = decide_rule(named["label"], given["label"] or data.source.values, declared)
+    if scribbles := named["scribble"]:
         data.rules["scribble"], data.marked = _scribble_rule(scribbles, given, rule if found["label"] else None)
     problems = []
     for part, masks in found.items():
@@ -256,10 +258,10 @@ def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], options: Opt
 
 
 def _scribble_rule(
-    scribbles: Sequence[tuple[Counts, bool]], given: Mapping[str, dict[int, int]], masks: ValueRule | None
+    scribbles: Sequence[tuple[str, Counts, bool]], given: Mapping[str, dict[int, int]], masks: ValueRule | None
 ) -> tuple[ValueRule, bool]:
     """The rule, and whether scribbles mark pixels without a label by the number that follows the last class."""
-    values = set().union(*(counts for counts, _ in scribbles))
+    values = set().union(*(counts for _, counts, _ in scribbles))
     if masks is None or given["scribble"]:
         return decide_rule(scribbles, given["scribble"], option="--scribble-values"), False
     if masks.classes is not None and values <= {*masks.classes, IGNORE_INDEX}:

@@ -9,7 +9,7 @@ are greys. So one dictionary of numbers describes any mask, whatever its format.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ NO_LABEL = 1 << 25  # a value of no file: pixels without a label, whatever 255 m
 LISTED = 16
 APART = 64.0  # of 255: nearer values are taken for blur of a more frequent one when values are proposed
 RARE = 0.1
+ODD = 3
 
 Counts = Mapping[int, int]
 
@@ -146,7 +147,7 @@ class ValueRule:
 
 
 def decide_rule(
-    masks: Iterable[tuple[Counts, bool]], given: Mapping[int, int], declared: int = 0, option: str = "--values"
+    masks: Sequence[tuple[str, Counts, bool]], given: Mapping[int, int], declared: int = 0, option: str = "--values"
 ) -> ValueRule:
     """The rule for a set of masks.
 
@@ -154,7 +155,7 @@ def decide_rule(
     ignored), or below the ``declared`` number of classes.
 
     Args:
-        masks: pixels by value of each mask, and whether its compression has changed values.
+        masks: file name, pixels by value, and whether its compression has changed values, of each mask.
         given: class by value, from ``--values``; may be empty.
         declared: the number of classes that the source names, 0 for none.
         option: the option to propose.
@@ -166,7 +167,7 @@ def decide_rule(
         return ValueRule(max([1, *(index for index in given.values() if index != IGNORE_INDEX)]) + 1, dict(given))
     total: Counter[int] = Counter()
     blurred, both, border = False, False, False
-    for counts, lossy in masks:
+    for _, counts, lossy in masks:
         counts = {code: count for code, count in counts.items() if code != NO_LABEL}
         total.update(counts)
         blurred |= lossy and not set(counts) <= {0, IGNORE_INDEX}
@@ -178,7 +179,7 @@ def decide_rule(
         num_classes = max(2, declared, highest + 1)
         # alone, a mask of 0 and 255 would be taken for a binary one, which it is not if others hold 1 and 255
         return ValueRule(num_classes, {0: 0, 1: 1, 255: IGNORE_INDEX} if num_classes == 2 and both and border else None)
-    raise InputError(_proposal(total, option))
+    raise InputError(_proposal(total, option) + _odd_ones(masks))
 
 
 def _proposal(total: Counter[int], option: str) -> str:
@@ -192,6 +193,22 @@ def _proposal(total: Counter[int], option: str) -> str:
         f"the masks hold values that are no class indices: {shown}{more}. Say which class each is, for example "
         f"{option} '{','.join(pairs)}'{' --nearest' * many} (0 is background; class 255 is ignored)"
     )
+
+
+def _odd_ones(masks: Sequence[tuple[str, Counts, bool]]) -> str:
+    """The values that few of the masks hold, with one of these: more likely a slip than a class."""
+    holders: dict[int, list[str]] = {}
+    for name, counts, _ in masks:
+        for code in counts:
+            holders.setdefault(code, []).append(name)
+    rare = sorted((len(names), code) for code, names in holders.items() if len(names) <= max(1, RARE * len(masks)))
+    if not rare or len(masks) == 1:
+        return ""
+    shown = [
+        f"{show(code)} is only in {holders[code][0]}{f' and {count - 1} more' if count > 1 else ''}"
+        for count, code in rare[:ODD]
+    ]
+    return f"; if it is a slip, mend the mask: {', '.join(shown)}"
 
 
 def _peaks(total: Counter[int]) -> list[int]:

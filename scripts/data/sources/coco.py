@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
@@ -24,6 +25,7 @@ from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
 MOST_CLASSES = 254
+MOST_PIXELS = 2**30
 
 
 def find_coco(tree: Tree) -> list[str]:
@@ -111,7 +113,7 @@ def _entries(
     for image in content["images"]:
         try:
             name, size = str(image["file_name"]), (int(image["width"]), int(image["height"]))
-            if min(size) < 1:
+            if min(size) < 1 or size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
                 raise ValueError
             path = find(name, beside)
         except (KeyError, TypeError, ValueError):
@@ -198,8 +200,8 @@ def unpack_runs(text: str) -> list[int]:
     """The run lengths in the text that COCO packs them into.
 
     Each number is written in groups of five bits, the lowest first, as characters from ``0`` on; a sixth bit says that
-    a group follows, the highest bit of the last group is the sign. From the fourth number on, the difference to the number two
-    places before is written. (pycocotools reads the same, but overruns its memory on damaged text.)
+    a group follows, the highest bit of the last group is the sign. From the fourth number on, what is written is the
+    difference to the number two places before. (pycocotools writes past its memory on damaged text.)
     """
     counts: list[int] = []
     number = shift = 0
