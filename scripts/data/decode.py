@@ -18,6 +18,7 @@ from scripts.errors import InputError
 # Modes that Pillow hands out as plain arrays of grey values, colours, or colours and a last channel to be dropped.
 GREY_MODES = ("L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ALPHA_MODES = ("LA", "RGBA", "RGBX")
+LEAST_PIXELS = 4  # on each side: less is a tracking pixel or a failed export
 LOSSY_FORMATS = ("JPEG", "MPO")
 
 
@@ -49,15 +50,21 @@ def decode(path: str | Path, indices: bool = False) -> Decoded:
 
     Args:
         path: the file.
-        indices: hand out the indices of a palette image, not its colours.
+        indices: the file is a mask: hand out the indices of a palette image, not its colours.
 
     Raises:
-        InputError: the file is missing, damaged, too large, a volume, or of a kind that is not read.
+        InputError: the file is missing, damaged, too large, a volume, of a kind that is not read, or an image of less
+            than 4 pixels on a side.
     """
     with reading(path):
         if is_dicom(path):
-            return _decode_dicom(path)
-        return _decode_nifti(path) if is_nifti(path) else _decode_picture(path, indices)
+            decoded = _decode_dicom(path)
+        else:
+            decoded = _decode_nifti(path) if is_nifti(path) else _decode_picture(path, indices)
+    width, height = decoded.array.shape[1:]
+    if min(width, height) < LEAST_PIXELS and not indices:
+        raise InputError(f"{path} has {width} x {height} pixels, too few to segment: replace or remove it.")
+    return decoded
 
 
 def _decode_dicom(path: str | Path) -> Decoded:

@@ -116,6 +116,8 @@ def inside(root: Path, relative: str, named_in: str | Path) -> Path:
     Raises:
         InputError: the path leaves ``root``; ``named_in`` is the file that names it.
     """
+    if "\0" in relative:
+        raise InputError(f"{named_in} names '{relative!a}', which holds a null character: correct the file.")
     path = Path(os.path.normpath(root / relative))
     if not path.is_relative_to(root):
         raise InputError(f"{named_in} names '{relative}', which lies outside {root}: keep the files inside the folder.")
