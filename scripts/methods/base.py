@@ -71,6 +71,18 @@ class LearningRule(nn.Module, ABC):
             progress: share of the run done, in [0, 1).
         """
 
+    def unlabelled(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """The unlabelled images (U, C, X, Y) of a batch.
+
+        Raises:
+            InputError: the run was started without.
+        """
+        if "unlabelled" not in batch:
+            raise InputError(
+                f"unlabelled_batch_size is 0, but {type(self).__name__} learns from unlabelled images: give 1 or more"
+            )
+        return batch["unlabelled"]["image"]
+
     def weights_at(self, progress: float) -> dict[str, float]:
         """Weight of every loss at ``progress``."""
         weights = {name: self.weights.get(name, 1.0) for name in self.losses}

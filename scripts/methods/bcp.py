@@ -44,11 +44,10 @@ class BidirectionalCopyPaste(LearningRule):
         self.pretrain, self.area = pretrain, (side**2, side**2)
 
     def forward(self, network, batch, progress):
-        images, labels = batch["labelled"]["image"], batch["labelled"]["label"]
+        images, labels, unlabelled = batch["labelled"]["image"], batch["labelled"]["label"], self.unlabelled(batch)
         if progress < self.pretrain:
             images, labels = cut_mix((images, labels), p=1.0, area=self.area, aspect=1.0)
             return {"supervised": self.loss(network(self.strong_view(images)), labels)}
-        unlabelled = batch["unlabelled"]["image"]
         pseudo = self.teacher(unlabelled).argmax(dim=1, keepdim=True)
         self.statistics = {"predicted_foreground": (pseudo > 0).float().mean()}
         mixed, labels, pseudo = self.mix(images, labels, unlabelled, pseudo)

@@ -44,7 +44,7 @@ class CrossPseudoSupervision(LearningRule):
 
     def forward(self, network, batch, progress):
         labelled, count = batch["labelled"], len(batch["labelled"]["image"])
-        images = self.strong_view(torch.cat([labelled["image"], batch["unlabelled"]["image"]]))
+        images = self.strong_view(torch.cat([labelled["image"], self.unlabelled(batch)]))
         first, second = network(images), self.peer(images)
         decisions = first.argmax(dim=1), second.argmax(dim=1)
         self.statistics = {

@@ -77,7 +77,7 @@ class CriiNet(LearningRule):
     def forward(self, network, batch, progress):
         images, labels = self.strong_view(batch["labelled"]["image"]), batch["labelled"]["label"]
         count = len(images)
-        inputs = torch.cat([images, batch["unlabelled"]["image"]]) if self.consistency else images
+        inputs = torch.cat([images, self.unlabelled(batch)]) if self.consistency else images
         refined, coarse, refinement = network(inputs, return_heads=True)
         losses = {"supervised": (self.loss(refined[:count], labels) + self.loss(coarse[:count], labels)) / 2}
         if self.consistency:

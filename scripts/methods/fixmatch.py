@@ -46,7 +46,7 @@ class FixMatch(LearningRule):
         self.teacher_labels = as_bool(teacher_labels, "method#teacher_labels")
 
     def forward(self, network, batch, progress):
-        labelled, images = batch["labelled"], batch["unlabelled"]["image"]
+        labelled, images = batch["labelled"], self.unlabelled(batch)
         with torch.no_grad():
             answers = (self.teacher if self.teacher_labels else network)(images)
         labels, accepted = gate(torch.softmax(answers.float(), dim=1), self.threshold)

@@ -82,7 +82,7 @@ class LessNet(LearningRule):
 
     def forward(self, network, batch, progress):
         images, labels = batch["labelled"]["image"], batch["labelled"]["label"]
-        unlabelled = batch["unlabelled"]["image"]
+        unlabelled = self.unlabelled(batch)
         target, weight = self.pseudo_label(unlabelled, labels)
         mixed, target, weight = self.mix(images, labels, unlabelled, target, weight)
 

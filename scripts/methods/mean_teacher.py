@@ -20,7 +20,7 @@ class MeanTeacher(LearningRule):
     losses = ("supervised", "consistency")
 
     def forward(self, network, batch, progress):
-        labelled, images = batch["labelled"], batch["unlabelled"]["image"]
+        labelled, images = batch["labelled"], self.unlabelled(batch)
         with torch.no_grad():
             target = torch.softmax(self.teacher(self.strong_view(images)), dim=1)
         logits = network(self.strong_view(torch.cat([labelled["image"], images])))

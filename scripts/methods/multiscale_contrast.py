@@ -90,7 +90,7 @@ class MultiscaleContrast(LearningRule):
 
     def forward(self, network, batch, progress):
         labels, networks = batch["labelled"]["label"], (network, self.peer)
-        unlabelled = batch["unlabelled"]["image"] if self.cross or self.embed else labels.new_zeros(0)
+        unlabelled = self.unlabelled(batch) if self.cross or self.embed else labels.new_zeros(0)
         count, size = len(labels), len(unlabelled)
         seen = [self.look(each, batch["labelled"]["image"], unlabelled) for each in networks]
         losses = {"supervised": sum(self.loss(logits[:count], labels) for logits, _ in seen)}

@@ -49,7 +49,7 @@ class UncertaintyAwareMeanTeacher(LearningRule):
         self.certain = certain
 
     def forward(self, network, batch, progress):
-        labelled, images = batch["labelled"], batch["unlabelled"]["image"]
+        labelled, images = batch["labelled"], self.unlabelled(batch)
         target, uncertainty = self.teach(images)
         logits = network(self.strong_view(torch.cat([labelled["image"], images])))
         logits_labelled, logits_unlabelled = logits.split([len(labelled["image"]), len(images)])

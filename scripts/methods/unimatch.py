@@ -43,7 +43,7 @@ class UniMatch(LearningRule):
         self.threshold, self.cutmix, self.dice = threshold, cutmix, dice
 
     def forward(self, network, batch, progress):
-        labelled, images = batch["labelled"], batch["unlabelled"]["image"]
+        labelled, images = batch["labelled"], self.unlabelled(batch)
         with torch.no_grad():
             answers = torch.softmax(network(images).float(), dim=1)
         labels, accepted = gate(answers, self.threshold)

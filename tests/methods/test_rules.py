@@ -77,6 +77,9 @@ RULES = {
 }
 
 
+SCRIBBLES = {"partial_ce", "entropy_minimisation", "ustm", "dmpls"} | {n for n in RULES if n.startswith("scribsd")}
+
+
 def student(name, network, classes):
     """What the rule trains: the network, or a wrapper that gives it several heads."""
     if name.startswith("crii_net"):
@@ -145,6 +148,13 @@ def test_state_round_trip_and_update(name):
         assert torch.equal(value, other.state_dict()[key]), key
     rule.sync(network)
     assert torch.equal(next(rule.deployed.parameters()), next(network.parameters()))
+
+
+@pytest.mark.parametrize("name", sorted(set(RULES) - {"supervised", "crii_net_bare"} - SCRIBBLES))
+def test_a_run_without_unlabelled_images_is_refused_with_the_mend(name):
+    rule = RULES[name](network := student(name, unet(), 2), 2)
+    with pytest.raises(InputError, match="unlabelled_batch_size is 0, but .* give 1 or more"):
+        rule(network, {"labelled": batch()["labelled"]}, 0.0)
 
 
 def test_total_is_the_weighted_sum_and_unknown_weights_are_refused():
