@@ -15,6 +15,7 @@ import pytest
 
 from scripts.data import ImageReader, MaskReader, check_datalist, load_datalist
 from scripts.data.prepare import Options, prepare
+from scripts.data.prepare.values import NO_LABEL, decide_rule
 from scripts.data.volumes import read_volume, scale_volume
 from scripts.errors import InputError
 from tests.folders import OBLIQUE, content_of, mixed_folder, pairs, save, save_series, save_volume, volumes
@@ -487,3 +488,12 @@ def test_a_set_that_cannot_be_trained_on_is_taken_away_again(tmp_path):
         pinned(tmp_path / "src", {"train": "p", "val": "q", "test": "r"}), "1 training images have a mask"
     )
     assert ".part" not in message
+
+
+def test_a_value_that_few_masks_hold_is_shown_with_its_file():
+    masks = [(f"m{n}.png", {0: 50, 255: 9}, False) for n in range(9)] + [("odd.png", {0: 50, 255: 9, 7: 1}, False)]
+    with pytest.raises(InputError, match="7 is only in odd.png$"):
+        decide_rule(masks, {})
+    with pytest.raises(InputError) as caught:  # held by most of them, values are classes and not a slip
+        decide_rule([(f"m{n}.png", {0: 50, 85: 9, 170: 3, NO_LABEL: 4}, False) for n in range(9)], {})
+    assert "only in" not in str(caught.value) and "'85=1,170=2'" in str(caught.value)

@@ -12,11 +12,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from scripts.data.listings import read_datalist_json
-from scripts.data.prepare.contents import label_name
 from scripts.data.prepare.duplicates import drop_across_sides, twins_of
 from scripts.data.prepare.inspection import Facts, inspect
 from scripts.data.prepare.planning import (
@@ -29,9 +28,10 @@ from scripts.data.prepare.planning import (
     settle_groups,
     split_items,
 )
-from scripts.data.prepare.values import Counts, ValueRule, decide_rule, parse_values
+from scripts.data.prepare.rules import decide_values
+from scripts.data.prepare.state import Options, Progress, Report, drop, refuse
+from scripts.data.prepare.values import parse_values
 from scripts.data.prepare.writing import Writer
-from scripts.data.reader import IGNORE_INDEX
 from scripts.data.selection import labelled_count
 from scripts.data.sources import PREPARED, Entry, Problem, Source, read_source
 from scripts.data.sources.tables import parse_columns
@@ -41,76 +41,7 @@ from scripts.files import atomic_write
 
 logger = logging.getLogger("less_net")
 
-SHOWN = 20  # problems in a message
 MARKER = ".less_net_prepare"  # says that an unfinished folder is ours to remove
-
-
-@dataclass
-class Options:
-    """What the command line sets; see ``bundle/prepare.py``."""
-
-    layout: str = ""
-    columns: str = ""
-    images: str = ""
-    masks: str = ""
-    scribbles: str = ""
-    values: str = ""
-    scribble_values: str = ""
-    nearest: bool = False
-    group_by: str = ""
-    val_share: float = 0.1
-    test_share: float = 0.2
-    seed: int = 0
-    plane: str = "auto"
-    copy: bool = False
-    skip_broken: bool = False
-
-
-@dataclass
-class Report:
-    """What was prepared.
-
-    Attributes:
-        output: the dataset folder.
-        layout: its name.
-        recognised: the same for people.
-        images: by list.
-        classes: for each class, by list, the images whose mask holds it.
-        class_names: by class.
-        num_classes: background included.
-        in_channels: of the network.
-        ignore_value: what masks hold beside 255 where a pixel has no label; 255 if nothing else.
-        annotation: what training images are labelled with.
-        planes: that volumes were cut in.
-        left_out: number of files.
-    """
-
-    output: str
-    layout: str
-    recognised: str
-    images: dict[str, int]
-    classes: dict[int, dict[str, int]]
-    class_names: dict[int, str]
-    num_classes: int
-    in_channels: int
-    ignore_value: int
-    annotation: str
-    planes: list[str]
-    left_out: int
-
-
-@dataclass
-class _Set:
-    """What is known on the way."""
-
-    source: Source
-    facts: dict[str, Facts]
-    left_out: list[Problem]
-    rules: dict[str, ValueRule] = field(default_factory=dict)
-    tables: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
-    channels: int = 3
-    marked: bool = False  # scribbles hold the number after the last class where there is no label
-    ignore_value: int = IGNORE_INDEX
 
 
 def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
@@ -134,7 +65,7 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
     found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), (output, part))
     logger.info("%s is read as %s.", source, found.text)
     data = _inspect(found, options)
-    _decide_values(data, given, options)
+    decide_values(data, given, options)
     lists = _split(data, options).lists
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -178,7 +109,7 @@ def _folders(options: Options) -> dict[str, str]:
     return {folder.strip("/").removeprefix("./"): role for role, folder in roles.items() if folder}
 
 
-def _inspect(source: Source, options: Options) -> _Set:
+def _inspect(source: Source, options: Options) -> Progress:
     """Opens all files and settles the number of channels.
 
     Raises:
@@ -187,31 +118,10 @@ def _inspect(source: Source, options: Options) -> _Set:
     facts, broken = inspect(source.entries, options.plane)
     channels, odd = _settle_channels(source.entries, facts)
     problems = source.problems + broken + odd
-    _refuse(problems, options.skip_broken)
-    data = _Set(source, facts, source.left_out + problems, channels=channels)
-    _drop(data, {name for name, _ in problems})
+    refuse(problems, options.skip_broken)
+    data = Progress(source, facts, source.left_out + problems, channels=channels)
+    drop(data, {name for name, _ in problems})
     return data
-
-
-def _drop(data: _Set, names: set[str]) -> None:
-    """Leaves out the entries that have a file among ``names``, or could not be opened."""
-    kept = []
-    for entry in data.source.entries:
-        if entry.key in data.facts and entry.name not in names:
-            kept.append(entry)
-        elif entry.name not in names:
-            data.left_out.append((entry.name, "its mask or scribble cannot be used"))
-    data.source.entries = kept
-
-
-def _refuse(problems: Sequence[Problem], skip: bool) -> None:
-    if not problems or skip:
-        return
-    lines = [reason if name in reason else f"{name}: {reason}" for name, reason in problems]
-    more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    shown = "".join(f"\n  {line}" for line in lines[:SHOWN])
-    count, them = ("1 file", "it") if len(lines) == 1 else (f"{len(lines)} files", "them")
-    raise InputError(f"{count} cannot be used; mend {them}, or leave {them} out with --skip-broken:{shown}{more}")
 
 
 def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tuple[int, list[Problem]]:
@@ -225,55 +135,7 @@ def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tu
     return usual, [(entry.name, reason.format(facts[entry.key].channels, usual)) for entry in odd]
 
 
-def _decide_values(data: _Set, given: Mapping[str, dict[int, int]], options: Options) -> None:
-    """Settles the classes of the values in masks, then those in scribbles, which may hold one value more: no label."""
-    found: dict[str, list[tuple[Entry, Counter[int], bool]]] = {"label": [], "scribble": []}
-    for entry in data.source.entries:
-        for part, masks in found.items():
-            slices = getattr(data.facts[entry.key], part)
-            if slices is not None:
-                masks.append((entry, sum(map(Counter, slices), Counter()), data.facts[entry.key].lossy[part]))
-    declared = max(data.source.class_names, default=0) + 1 if data.source.class_names else 0
-    named = {
-        part: [(label_name(getattr(entry, part), entry), counts, lossy) for entry, counts, lossy in masks]
-        for part, masks in found.items()
-    }
-    data.rules["label"] = rule = decide_rule(named["label"], given["label"] or data.source.values, declared)
-    if scribbles := named["scribble"]:
-        data.rules["scribble"], data.marked = _scribble_rule(scribbles, given, rule if found["label"] else None)
-    problems = []
-    for part, masks in found.items():
-        for entry, counts, lossy in masks:
-            try:
-                data.tables.setdefault(entry.key, {})[part] = data.rules[part].table(counts, lossy or options.nearest)
-            except ValueError as error:
-                problems.append(
-                    (label_name(getattr(entry, part), entry), f"{error}: add it to --values, or add --nearest")
-                )
-                data.facts.pop(entry.key, None)
-    _refuse(problems, options.skip_broken)
-    data.left_out += problems
-    _drop(data, set())
-    _settle_ignore_value(data)
-
-
-def _scribble_rule(
-    scribbles: Sequence[tuple[str, Counts, bool]], given: Mapping[str, dict[int, int]], masks: ValueRule | None
-) -> tuple[ValueRule, bool]:
-    """The rule, and whether scribbles mark pixels without a label by the number that follows the last class."""
-    values = set().union(*(counts for _, counts, _ in scribbles))
-    if masks is None or given["scribble"]:
-        return decide_rule(scribbles, given["scribble"], option="--scribble-values"), False
-    if masks.classes is not None and values <= {*masks.classes, IGNORE_INDEX}:
-        return ValueRule(masks.num_classes, {IGNORE_INDEX: IGNORE_INDEX, **masks.classes}), False
-    count = masks.num_classes
-    if count in values and values <= {*range(count + 1), IGNORE_INDEX}:
-        classes = {value: value if value < count else IGNORE_INDEX for value in (*range(count + 1), IGNORE_INDEX)}
-        return ValueRule(count, classes), True
-    return decide_rule(scribbles, {}, count, "--scribble-values"), False
-
-
-def _split(data: _Set, options: Options) -> Split:
+def _split(data: Progress, options: Options) -> Split:
     """Groups, duplicates and the four lists."""
     entries = data.source.entries
     if any(entry.side for entry in entries):
@@ -295,7 +157,7 @@ def _split(data: _Set, options: Options) -> Split:
     return split
 
 
-def _write(data: _Set, lists: Mapping[str, list[Planned]], part: Path, options: Options) -> None:
+def _write(data: Progress, lists: Mapping[str, list[Planned]], part: Path, options: Options) -> None:
     items = [one for planned in lists.values() for one in planned]
     names = file_names([one.item["key"] for one in items])
     remade = frozenset(name for name, rule in data.rules.items() if rule.classes is not None)
@@ -304,18 +166,7 @@ def _write(data: _Set, lists: Mapping[str, list[Planned]], part: Path, options: 
     writer.write([(one, data.tables.get(one.entry.key, {})) for one in items], options.plane)
 
 
-def _settle_ignore_value(data: _Set) -> None:
-    """Chooses what masks hold, beside 255, where a pixel has no label.
-
-    Of two classes, a mask of 0 and 255 is a binary one, so in the masks written for two classes 2 stands for no label.
-    """
-    count = data.rules["label"].num_classes
-    ignored = any(IGNORE_INDEX in table.values() for tables in data.tables.values() for table in tables.values())
-    if data.marked or (count == 2 and ignored):
-        data.ignore_value = count
-
-
-def _report(data: _Set, lists: Mapping[str, list[Planned]], output: Path) -> Report:
+def _report(data: Progress, lists: Mapping[str, list[Planned]], output: Path) -> Report:
     count = max(rule.num_classes for rule in data.rules.values())
     scribbles = not any("label" in one.item for one in lists["training"])
     return Report(
@@ -342,7 +193,7 @@ def _report(data: _Set, lists: Mapping[str, list[Planned]], output: Path) -> Rep
 
 
 def _write_listings(
-    data: _Set, lists: Mapping[str, list[Planned]], report: Report, part: Path, source: Path, options: Options
+    data: Progress, lists: Mapping[str, list[Planned]], report: Report, part: Path, source: Path, options: Options
 ) -> None:
     """Writes ``datalist.json`` and, where files are left out, ``left_out.csv``."""
     content = {

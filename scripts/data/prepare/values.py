@@ -199,7 +199,7 @@ def _odd_ones(masks: Sequence[tuple[str, Counts, bool]]) -> str:
     """The values that few of the masks hold, with one of these: more likely a slip than a class."""
     holders: dict[int, list[str]] = {}
     for name, counts, _ in masks:
-        for code in counts:
+        for code in counts.keys() - {NO_LABEL}:
             holders.setdefault(code, []).append(name)
     rare = sorted((len(names), code) for code, names in holders.items() if len(names) <= max(1, RARE * len(masks)))
     if not rare or len(masks) == 1:

@@ -1,0 +1,73 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Settles the classes of all mask and scribble values of a set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from scripts.data.prepare.contents import label_name
+from scripts.data.prepare.state import Options, Progress, drop, refuse
+from scripts.data.prepare.values import Counts, ValueRule, decide_rule
+from scripts.data.reader import IGNORE_INDEX
+from scripts.data.sources import Entry
+
+
+def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: Options) -> None:
+    """Settles the classes of the values in masks, then those in scribbles, which may hold one value more: no label."""
+    found: dict[str, list[tuple[Entry, Counter[int], bool]]] = {"label": [], "scribble": []}
+    for entry in data.source.entries:
+        for part, masks in found.items():
+            slices = getattr(data.facts[entry.key], part)
+            if slices is not None:
+                masks.append((entry, sum(map(Counter, slices), Counter()), data.facts[entry.key].lossy[part]))
+    declared = max(data.source.class_names, default=0) + 1 if data.source.class_names else 0
+    named = {
+        part: [(label_name(getattr(entry, part), entry), counts, lossy) for entry, counts, lossy in masks]
+        for part, masks in found.items()
+    }
+    data.rules["label"] = rule = decide_rule(named["label"], given["label"] or data.source.values, declared)
+    if scribbles := named["scribble"]:
+        data.rules["scribble"], data.marked = _scribble_rule(scribbles, given, rule if found["label"] else None)
+    problems = []
+    for part, masks in found.items():
+        for entry, counts, lossy in masks:
+            try:
+                data.tables.setdefault(entry.key, {})[part] = data.rules[part].table(counts, lossy or options.nearest)
+            except ValueError as error:
+                problems.append(
+                    (label_name(getattr(entry, part), entry), f"{error}: add it to --values, or add --nearest")
+                )
+                data.facts.pop(entry.key, None)
+    refuse(problems, options.skip_broken)
+    data.left_out += problems
+    drop(data, set())
+    _settle_ignore_value(data)
+
+
+def _scribble_rule(
+    scribbles: Sequence[tuple[str, Counts, bool]], given: Mapping[str, dict[int, int]], masks: ValueRule | None
+) -> tuple[ValueRule, bool]:
+    """The rule, and whether scribbles mark pixels without a label by the number that follows the last class."""
+    values = set().union(*(counts for _, counts, _ in scribbles))
+    if masks is None or given["scribble"]:
+        return decide_rule(scribbles, given["scribble"], option="--scribble-values"), False
+    if masks.classes is not None and values <= {*masks.classes, IGNORE_INDEX}:
+        return ValueRule(masks.num_classes, {IGNORE_INDEX: IGNORE_INDEX, **masks.classes}), False
+    count = masks.num_classes
+    if count in values and values <= {*range(count + 1), IGNORE_INDEX}:
+        classes = {value: value if value < count else IGNORE_INDEX for value in (*range(count + 1), IGNORE_INDEX)}
+        return ValueRule(count, classes), True
+    return decide_rule(scribbles, {}, count, "--scribble-values"), False
+
+
+def _settle_ignore_value(data: Progress) -> None:
+    """Chooses what masks hold, beside 255, where a pixel has no label.
+
+    Of two classes, a mask of 0 and 255 is a binary one, so in the masks written for two classes 2 stands for no label.
+    """
+    count = data.rules["label"].num_classes
+    ignored = any(IGNORE_INDEX in table.values() for tables in data.tables.values() for table in tables.values())
+    if data.marked or (count == 2 and ignored):
+        data.ignore_value = count
