@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 
 from scripts.data import dicom
 from scripts.data.files import is_dicom, is_nifti, reading
@@ -77,14 +77,22 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
         _check_size(path, image.size)
         lossy = image.format in LOSSY_FORMATS
         pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
-        plain = [_plain_mode(ImageOps.exif_transpose(page), indices) for page in pages]
-    arrays = [_channels_first(np.asarray(frame)) for frame in plain]
+        modes, arrays = [], []
+        for page in pages:  # each is the same object, moved on: its values are taken before the next one
+            plain = _plain_mode(_upright(page), indices)
+            modes.append(plain.mode)
+            arrays.append(_channels_first(np.asarray(plain)))
     if len({array.shape[1:] for array in arrays}) > 1:
         raise InputError(f"The pages of {path} differ in size, so they cannot be channels: keep one page.")
     array = np.concatenate(arrays)
     array = array.astype(np.uint8) if array.dtype == bool else array
-    alpha = len(arrays) == 1 and plain[0].mode in ALPHA_MODES
+    alpha = len(arrays) == 1 and modes[0] in ALPHA_MODES
     return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as EXIF says; one that says nothing is not copied."""
+    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def _check_size(path: str | Path, size: tuple[int, ...]) -> None:

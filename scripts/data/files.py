@@ -50,17 +50,25 @@ def is_dicom(path: str | Path) -> bool:
 
 def is_image(path: str | Path) -> bool:
     """Whether the name is that of an image this bundle reads; hidden files (``._a.png``) are not."""
-    name = Path(path).name
+    return is_image_name(os.path.basename(path))
+
+
+def is_image_name(name: str) -> bool:
+    """:func:`is_image` of a file's name without its folder."""
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def stem(path: str | Path) -> str:
     """The file name without its image suffix; ``a.nii.gz`` gives ``a``, ``a.b.png`` gives ``a.b``; folders whole."""
     name = Path(path).name
-    if Path(path).is_dir():
-        return name
+    return name if Path(path).is_dir() else stem_of_name(name)
+
+
+def stem_of_name(name: str) -> str:
+    """:func:`stem` of a file's name, without a look at the disk."""
+    lower = name.lower()
     for suffix in IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix):
+        if lower.endswith(suffix):
             return name[: -len(suffix)]
     return Path(name).stem
 
@@ -101,12 +109,13 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist: create it or correct dataset_dir.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not is_image(path):
+    for name in sorted(os.listdir(folder)):  # names, not paths: a folder may hold 100,000
+        if not is_image_name(name):
             continue
-        if stem(path) in found:
-            raise InputError(f"{found[stem(path)]} and {path} share the stem '{stem(path)}': rename or remove one.")
-        found[stem(path)] = path
+        key, path = stem_of_name(name), folder / name
+        if key in found:
+            raise InputError(f"{found[key]} and {path} share the stem '{key}': rename or remove one.")
+        found[key] = path
     return found
 
 

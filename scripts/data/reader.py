@@ -191,6 +191,7 @@ class MaskReader(_FileReader):
     def __init__(self, num_classes: int = 2, ignore_value: int = IGNORE_INDEX) -> None:
         super().__init__()
         self.num_classes, self.ignore_value = num_classes, ignore_value
+        self.known = {*range(num_classes), IGNORE_INDEX, ignore_value}
 
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The mask as class indices, uint8, (1, X, Y)."""
@@ -202,12 +203,16 @@ class MaskReader(_FileReader):
         return self._to_classes(array[:1], decoded.lossy, path)
 
     def _to_classes(self, values: np.ndarray, lossy: bool, path: str | Path) -> np.ndarray:
-        present = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
-        if self.num_classes == 2 and np.isin(present, (0, IGNORE_INDEX)).all():
+        counted = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
+        present = counted.tolist()
+        if self.num_classes == 2 and {0, IGNORE_INDEX}.issuperset(present):
             return (values == IGNORE_INDEX).astype(np.uint8)
-        strange = present[~np.isin(present, (*range(self.num_classes), IGNORE_INDEX, self.ignore_value))]
-        if not len(strange):
-            return np.where(values == self.ignore_value, np.uint8(IGNORE_INDEX), values.astype(np.uint8))
+        strange = [value for value in present if value not in self.known]
+        if not strange:
+            classes = values.astype(np.uint8)
+            if self.ignore_value in present:
+                classes[values == self.ignore_value] = IGNORE_INDEX
+            return classes
         if lossy:
             raise InputError(
                 f"The mask {path} is a JPEG, whose compression has blurred the classes: save masks as PNG."

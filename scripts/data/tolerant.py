@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scripts.data.checks import LISTS, Problem, entries_of
-from scripts.data.files import Collection, Item, is_image, stem
+from scripts.data.files import Collection, Item, is_image_name, stem_of_name
 from scripts.data.layouts import find_voc, named_groups, named_volumes, read_layout
 from scripts.data.selection import are_strata, complete_split
 from scripts.errors import InputError
@@ -67,10 +68,11 @@ def _pair_by_stem(root: Path) -> tuple[dict[str, Item], list[Problem]]:
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        other = found.setdefault(stem(path), path) if is_image(path) else path
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+        path, key = folder / name, stem_of_name(name)
+        other = found.setdefault(key, path) if is_image_name(name) else path
         if other is not path:
-            message = f"{other} and {path} share the stem '{stem(path)}': rename or remove one."
+            message = f"{other} and {path} share the stem '{key}': rename or remove one."
             problems.append(Problem("duplicate_key", str(path), message))
     return found
 
