@@ -79,7 +79,7 @@ def oracle_cropped(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def overlap(mask: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Dice, and the two errors of the line of work: HM = (union - overlap) / union, XOR = (union - overlap) / reference.
+    """Dice, and two errors of this line of work: HM = (union - overlap) / union, XOR = (union - overlap) / reference.
 
     Both empty: Dice 1, HM 0. XOR of an empty reference has no value (NaN).
     """

@@ -104,7 +104,7 @@ class ClusterFolder:
         rows = self.finished(items)
         left = [item for item in items if item["key"] not in rows]
         if len(left) < len(items):
-            logger.info("%d of %d images are done already: clustering the others", len(items) - len(left), len(items))
+            logger.info("%d of %d images are done already, %d are left", len(items) - len(left), len(items), len(left))
         for item in tqdm(left, desc="clustering", unit="image", disable=not sys.stderr.isatty(), dynamic_ncols=True):
             rows[item["key"]] = self.cluster(item)
             self.write_scores([rows[item["key"]] for item in items if item["key"] in rows])
@@ -123,7 +123,7 @@ class ClusterFolder:
         if not items:
             raise InputError(f"{folder} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
         if self.output.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass an --output_dir outside")
+            raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass another one")
         for item in items:
             if item["key"] in masks:
                 item["label"] = str(masks[item["key"]])

@@ -138,7 +138,8 @@ def test_the_released_mode_on_an_oblong_grid_reports_its_spatial_loss(folder):
 
 def test_bad_input_ends_in_one_sentence(folder):
     assert "dataset_dir is empty" in refused(folder, dataset_dir="")
-    assert "holds no image" in refused(folder.parent, masks_dir=None, output_dir=str(folder.parent.parent / "elsewhere"))
+    elsewhere = str(folder.parent.parent / "elsewhere")
+    assert "holds no image" in refused(folder.parent, masks_dir=None, output_dir=elsewhere)
     assert "lies among the images" in refused(folder, output_dir=str(folder / "images" / "out"))
     assert "no mask in" in refused(folder / "images", masks_dir=str(folder.parent / "other"), **other_masks(folder))
     assert "give released or intended" in refused(folder, config=["methods/s3_net.yaml"], algorithm__mode="best")
