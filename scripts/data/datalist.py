@@ -59,6 +59,11 @@ def load_datalist(
     part = _labelling_part(annotation)
     folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern, volume_pattern)
+    if collection.num_classes > num_classes:
+        raise InputError(
+            f"{collection.source} has {collection.num_classes} classes, but num_classes is {num_classes}: pass "
+            f"--num_classes {collection.num_classes}."
+        )
     for needed, what in (("label", "mask"), (part, annotation)):
         if not any(needed in item for item in collection.items.values()):
             raise InputError(f"{folder} holds no {what} at all: add {what}s for at least four images.")

@@ -30,12 +30,14 @@ class Collection:
         split: the keys of ``train``, ``val`` and ``test`` as far as the folder pins them; empty where it does not.
         ordered: whether the order of ``train`` is pinned, so that the labelled images are its first ones.
         source: what pins the split, for messages.
+        num_classes: the classes, background included, where the folder tells them; else 0.
     """
 
     items: dict[str, Item]
     split: dict[str, list[str]]
     ordered: bool = False
     source: str = ""
+    num_classes: int = 0
 
 
 def is_nifti(path: str | Path) -> bool:

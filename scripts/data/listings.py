@@ -97,7 +97,8 @@ def read_datalist_json(path: Path) -> Collection:
     An item is ``{"image": ..., "label": ...}`` or, without a mask, just the path; ``key``, ``group``, ``scribble``,
     ``volume``, ``slice`` and ``spacing`` are taken over. Relative paths start at the file's folder and stay in it,
     absolute paths may lead anywhere. The key is the image's stem or, if stems repeat, its path with ``_`` for the
-    separators. With ``"ordered": true`` images are labelled in the order of ``training``, as in ``splits.json``.
+    separators. With ``"ordered": true`` images are labelled in the order of ``training``, as in ``splits.json``;
+    ``num_classes`` is taken over.
 
     Raises:
         InputError: the file is no such datalist, or lists an image twice.
@@ -113,7 +114,8 @@ def read_datalist_json(path: Path) -> Collection:
     keys = {name: [item["key"] for item in entries] for name, entries in listed.items()}
     sides = {"train": keys["training"] + keys["unlabeled"], "val": keys["validation"], "test": keys["test"]}
     split = {side: names for side, names in sides.items() if names}
-    return Collection(items, split, as_bool(content.get("ordered", False), f"'ordered' in {path}"), str(path))
+    ordered, classes = as_bool(content.get("ordered", False), f"'ordered' in {path}"), content.get("num_classes")
+    return Collection(items, split, ordered, str(path), classes if isinstance(classes, int) else 0)
 
 
 def _listed_item(path: Path, entry: Any, name: str) -> Item:

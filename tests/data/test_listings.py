@@ -207,6 +207,14 @@ def test_an_ordered_datalist_pins_the_labelled_images(folder_set):
     assert len(orders) == 2
 
 
+def test_a_list_that_tells_its_classes_is_not_read_with_fewer(folder_set):
+    keys = [f"k{index}" for index in range(12)]
+    path = write_datalist(folder_set(keys), training=[pair(key) for key in keys], num_classes=4)
+    with pytest.raises(InputError, match=r"datalist.json has 4 classes, but num_classes is 2: pass --num_classes 4"):
+        load_datalist(path)
+    assert len(load_datalist(path, num_classes=4)["training"]) > 2
+
+
 def scribble_set(pairs_set):
     """Twelve images with masks, all but k11 with a scribble."""
     keys = [f"k{index}" for index in range(12)]
