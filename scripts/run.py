@@ -50,7 +50,7 @@ def install_excepthook() -> None:
         elif full is not None:
             print(f"error: {full}: free space, then continue with --resume true", file=sys.stderr)
         elif any(isinstance(e, KeyboardInterrupt) for e in chain(error)):
-            print("interrupted; a training run continues with --resume true", file=sys.stderr)
+            print("interrupted; a training continues with --resume true, a clustering as it is", file=sys.stderr)
         else:
             previous(kind, error, traceback)
 
@@ -217,7 +217,8 @@ class RunRecord:
 
 def definitions(workflow: Any) -> dict[str, Any]:
     """What the config says of network, method, optimiser, schedule and views."""
-    names = ("network_def", "method", "optimizer", "lr_scheduler", "weak_view", "strong_view", "preprocessing")
+    names = ("network_def", "student_def", "coarse_refined", "method", "optimizer", "lr_scheduler", "weak_view")
+    names += ("strong_view", "preprocessing")
     return {name: workflow.parser.get(name) for name in names} if workflow is not None else {}
 
 
