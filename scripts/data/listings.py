@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections import Counter
@@ -17,13 +18,43 @@ from scripts.switches import as_bool
 
 #: entries of an item that are texts, not paths: columns of pairs.csv, entries of a datalist
 FACTS = ("group", "volume", "slice", "spacing")
+#: columns that name the patient or video, in small letters with ``_`` between the words
+GROUP_COLUMNS = "group patient patient_id patientid subject subject_id case study study_id video video_id".split()
 SIDES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+
+def column_word(column: str) -> str:
+    """The name of a column as it is compared: ``Patient ID`` is ``patient_id``."""
+    return column.lower().replace(" ", "_").replace("-", "_")
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, separated by commas, semicolons or tabs.
+
+    In UTF-8, else in Windows-1252, in which Excel saves CSV files in Western Europe.
+
+    Raises:
+        InputError: the file is no such table.
+    """
+    try:
+        content = Path(path).read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252")
+        if "\0" in text:
+            raise csv.Error("it holds null characters")
+        separator = max(",;\t", key=text.split("\n", 1)[0].count)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
+    return [{str(name).strip(): str(value or "").strip() for name, value in row.items() if name} for row in rows]
 
 
 def read_pairs_csv(root: Path) -> Collection:
     """Reads ``pairs.csv``: columns ``image`` and ``mask`` (paths relative to ``root``), and, where there are such,
-    ``key``, ``group``, ``scribble``, ``split``, ``volume``, ``slice`` and ``spacing``. A row without mask is an
-    unlabelled image.
+    ``key``, ``group`` (or ``patient``, ``case``, ...: see GROUP_COLUMNS), ``scribble``, ``split``, ``volume``,
+    ``slice`` and ``spacing``. A row without mask is an unlabelled image. Backslashes in paths are those of Windows.
 
     ``splits.json`` pins the split; without it the column ``split`` does, if all its values are train, val or test.
 
@@ -31,11 +62,7 @@ def read_pairs_csv(root: Path) -> Collection:
         InputError: a column is missing, a path leaves the folder, or a key comes twice.
     """
     path = root / "pairs.csv"
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
+    rows = read_rows(path)
     missing = {"image", "mask"} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{path} has no column '{min(missing)}': it needs the columns key, image, mask and group.")
@@ -47,15 +74,22 @@ def read_pairs_csv(root: Path) -> Collection:
     return collection
 
 
-def _row_item(root: Path, row: dict[str, str | None], path: Path) -> Item:
-    cells = {name: (value or "").strip() for name, value in row.items() if isinstance(value, str)}
-    if not cells.get("image"):
-        raise InputError(f"{path} has a row without an image (key '{cells.get('key', '')}'): complete or remove it.")
-    item = {"key": cells.get("key") or stem(cells["image"]), "image": str(inside(root, cells["image"], path))}
-    for name, column in (("label", "mask"), ("scribble", "scribble")):
-        if cells.get(column):
-            item[name] = str(inside(root, cells[column], path))
-    return item | {name: cells[name] for name in FACTS if cells.get(name)}
+def _row_item(root: Path, row: dict[str, str], path: Path) -> Item:
+    if not row.get("image"):
+        raise InputError(f"{path} has a row without an image (key '{row.get('key', '')}'): complete or remove it.")
+    item = {"key": row.get("key") or stem(_listed_path(root, row["image"], path)), "image": ""}
+    for name, column in (("image", "image"), ("label", "mask"), ("scribble", "scribble")):
+        if row.get(column):
+            item[name] = _listed_path(root, row[column], path)
+    groups = {column_word(column): value for column, value in row.items() if value}
+    group = next((groups[word] for word in GROUP_COLUMNS if word in groups), "")
+    return item | {name: row[name] for name in FACTS if row.get(name)} | ({"group": group} if group else {})
+
+
+def _listed_path(root: Path, name: str, path: Path) -> str:
+    """The file that a cell names; backslashes are those of Windows unless there is a file of that very name."""
+    found = inside(root, name, path)
+    return str(found if "\\" not in name or found.exists() else inside(root, name.replace("\\", "/"), path))
 
 
 def _split_column(rows: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -64,7 +98,7 @@ def _split_column(rows: list[dict[str, str]]) -> dict[str, list[str]]:
     if None in names or "train" not in names:
         return split
     for row, side in zip(rows, names):
-        split.setdefault(side, []).append(row.get("key") or stem(row["image"]))
+        split.setdefault(side, []).append(row.get("key") or stem(row["image"].replace("\\", "/")))
     return split
 
 

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from scripts.data import check_datalist, load_datalist
+from scripts.data.listings import read_pairs_csv
 from scripts.errors import InputError
 
 GROUPS = {f"k{index}": f"g{index // 2}" for index in range(10)}
@@ -102,8 +103,20 @@ def test_bad_tables(tmp_path, content, message):
         load_datalist(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_as_excel_saves_them(folder_set, encoding, separator):
+    root = folder_set([f"k{index}" for index in range(6)])
+    rows = [("image", "mask", "Patient ID", "Prüfer")]
+    rows += [(rf"images\k{index}.png", rf"masks\k{index}.png", f"p{index // 2}", "Ä") for index in range(6)]
+    (root / "pairs.csv").write_bytes("\r\n".join(map(separator.join, rows)).encode(encoding))
+    items = read_pairs_csv(root).items
+    assert {key: item["group"] for key, item in items.items()} == {f"k{index}": f"p{index // 2}" for index in range(6)}
+    assert all(item["label"] == str(root / f"masks/{key}.png") for key, item in items.items())
+
+
 def test_tables_in_another_encoding_are_refused(tmp_path):
-    (tmp_path / "pairs.csv").write_bytes("key,image,mask\nä,b,c\n".encode("latin-1"))
+    (tmp_path / "pairs.csv").write_bytes("key,image,mask\nä,b,c\n".encode("utf-16"))
     with pytest.raises(InputError, match="not a CSV file in UTF-8"):
         load_datalist(tmp_path)
 

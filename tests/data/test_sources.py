@@ -265,3 +265,18 @@ def test_a_very_deep_folder_is_listed(tmp_path):
     deep = "/".join(["d"] * 400)
     touch(tmp_path, f"{deep}/a.png")
     assert scan(tmp_path).images == [f"{deep}/a.png"]
+
+
+def test_a_table_whose_columns_have_other_names_is_told(tmp_path, caplog):
+    root = touch(tmp_path, *(f"{folder}/{index}.png" for folder in ("Bilder", "masks") for index in range(3)))
+    (root / "Liste.csv").write_text("Bild;Maske\nBilder/0.png;masks/0.png\n")
+    read_source(root)
+    assert "Liste.csv is not used" in caplog.text and "--columns image=Bild,mask=Maske" in caplog.text
+    columns = {"image": "Bild", "label": "Maske"}
+    assert listed(root, columns=columns) == {"0": ("Bilder/0.png", "masks/0.png")}
+
+
+def test_the_columns_of_pairs_with_windows_paths_are_kept(tmp_path):
+    root = touch(tmp_path, "images/a.png", "masks/a.png")
+    (root / "pairs.csv").write_text("image,mask,site\nimages\\a.png,masks\\a.png,Bonn\n")
+    assert [entry.columns["site"] for entry in read_source(root).entries] == ["Bonn"]

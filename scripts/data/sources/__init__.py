@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from scripts.data.files import images_by_stem
 from scripts.data.layouts import find_voc, read_voc
-from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv
+from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv, read_rows
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
 from scripts.data.sources.coco import find_coco, read_coco
 from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
-from scripts.data.sources.tables import find_tables, read_rows, read_tables
+from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
 from scripts.data.sources.words import side_of
 from scripts.errors import InputError
@@ -137,9 +137,9 @@ def _read(
     if layout == "pairs":
         source = from_collection(read_pairs_csv(tree.root), tree.root, layout, "the table pairs.csv")
         rows = read_rows(tree.root / "pairs.csv")
-        by_image = {row.get("image", ""): row for row in rows}
+        by_image = {str(tree.root / row.get("image", "").replace("\\", "/")): row for row in rows}
         for entry in source.entries:
-            entry.columns = by_image.get(Path(entry.name).relative_to(tree.root).as_posix(), {})
+            entry.columns = by_image.get(entry.name.replace("\\", "/"), {})
         return source
     if layout == "datalist":
         path = Path(tree.path(files[0]))

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from pathlib import Path
 
 from scripts.data.files import is_image, stem
-from scripts.data.listings import FACTS, SIDES
+from scripts.data.listings import FACTS, GROUP_COLUMNS, SIDES, column_word, read_rows
 from scripts.data.sources.base import Entry, Problem, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.words import side_of
@@ -23,7 +21,7 @@ NAMES = {
     "label": "mask masks mask_path mask_file mask_name maskpath label label_path labels segmentation seg seg_path gt "
     "ground_truth annotation target",
     "scribble": "scribble scribbles scribble_path",
-    "group": "group patient patient_id patientid subject subject_id case study study_id video video_id",
+    "group": " ".join(GROUP_COLUMNS),
     "split": "split set subset side partition",
     "volume": "volume volume_id",
     "slice": "slice slice_index",
@@ -33,22 +31,6 @@ WORDS = {word: role for role, words in NAMES.items() for word in words.split()}
 PATHS = ("image", "label", "scribble")
 
 logger = logging.getLogger("less_net")
-
-
-def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file in UTF-8, separated by commas, semicolons or tabs.
-
-    Raises:
-        InputError: the file is no such table.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        first = text.split("\n", 1)[0]
-        separator = max(",;\t", key=first.count)
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
-    return [{str(name).strip(): str(value or "").strip() for name, value in row.items() if name} for row in rows]
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -71,7 +53,7 @@ def columns_of(rows: list[dict[str, str]], given: dict[str, str]) -> dict[str, s
     """The column of each role: given, else the first one with a known name; paths only if they look like paths."""
     columns = {role: given[role] for role in given}
     for column in rows[0] if rows else ():
-        role = WORDS.get(column.lower().replace(" ", "_").replace("-", "_"))
+        role = WORDS.get(column_word(column))
         if role is None or role in columns or column in columns.values():
             continue
         if role not in PATHS or any(is_image(row.get(column, "")) for row in rows[:50]):
@@ -93,7 +75,18 @@ def find_tables(tree: Tree, columns: dict[str, str]) -> list[str]:
         names = columns_of(rows, {role: column for role, column in columns.items() if rows and column in rows[0]})
         if "image" in names and ("label" in names or "scribble" in names or "image" in columns):
             found.append(name)
+        elif pictures := names_images(rows):
+            logger.warning(
+                "%s is not used: no column is called image or mask. If it lists them, say which by --columns image=%s.",
+                tree.path(name),
+                ",mask=".join(pictures[:2]),
+            )
     return found
+
+
+def names_images(rows: list[dict[str, str]]) -> list[str]:
+    """The columns whose cells name image files."""
+    return [column for column in rows[0] if any(is_image(row.get(column, "")) for row in rows[:50])] if rows else []
 
 
 def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
