@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from tqdm import tqdm
 
 from scripts.data.checks import PATIENCE, check_images
 from scripts.data.dicom import is_series
-from scripts.data.files import Item, images_by_stem, is_nifti, stem
+from scripts.data.files import Item, images_by_stem, is_image, is_nifti, stem
 from scripts.data.reader import IGNORE_INDEX, ImageReader
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.switches import as_bool
 
 PARTS = ("training", "validation", "test")
+
+logger = logging.getLogger("less_net")
 
 
 def items_to_score(
@@ -92,6 +95,7 @@ def check_prediction(
         if is_series(source):
             hint = "it is a DICOM series itself, so pass the folder around it"
         raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP, DICOM or NIfTI): {hint}")
+    _tell_passed_over(source)
     masks = [target / mask_name(item["image"]) for item in items]
     held = [mask for mask in masks if mask.exists()]
     if held and not as_bool(overwrite, "overwrite"):
@@ -103,6 +107,19 @@ def check_prediction(
     paths = [item["image"] for item, volume in zip(items, volumes) if volume]
     for path in tqdm(paths, "checking volumes", delay=PATIENCE, leave=False):
         reader.get_data(path)
+
+
+def _tell_passed_over(source: Path) -> None:
+    """Warns of images in sub-folders, which are not predicted."""
+    folders = [path for path in source.iterdir() if path.is_dir() and path.name[0] != "." and not is_series(path)]
+    images = [path for folder in sorted(folders) for path in folder.rglob("*") if is_image(path)]
+    if images:
+        logger.warning(
+            "%d images in sub-folders of %s are not predicted, such as %s: pass their folder as dataset_dir.",
+            len(images),
+            source,
+            images[0],
+        )
 
 
 class PredictionBatches(Sampler):

@@ -19,6 +19,7 @@ from monai.transforms import Compose, SaveImaged
 from PIL import Image
 
 from scripts.errors import InputError
+from scripts.inputs import check_prediction
 from scripts.run import chain
 from tests.data.test_dicom import write as write_frame
 from tests.data.test_dicom import write_series
@@ -249,3 +250,12 @@ def test_monai_label_gets_its_mask(folder, tmp_path):
     assert result.dtype == torch.uint8 and result.shape == (90, 60) == tuple(data["image"].meta["spatial_shape"])
     assert set(result.unique().tolist()) == {0, 1} and agrees(result.numpy().T > 0, mask)
     assert not (tmp_path / "output").exists()
+
+
+def test_images_in_sub_folders_are_passed_over_with_a_warning(folder, caplog):
+    picture = np.full((48, 64, 3), 40, np.uint8)
+    (folder / "p1").mkdir()
+    for name in ("a.png", "p1/b.png", "p1/c.png"):
+        Image.fromarray(picture).save(folder / name)
+    check_prediction(str(folder), str(folder.parent / "out"))
+    assert "2 images in sub-folders" in caplog.text and "p1/" in caplog.text

@@ -50,7 +50,8 @@ def decode(path: str | Path, indices: bool = False) -> Decoded:
 
     Args:
         path: the file.
-        indices: the file is a mask: hand out the indices of a palette image, not its colours.
+        indices: the file is a mask: hand out the indices of a palette image, not its colours; and the transparency
+            where that alone holds the shape, the colour being one everywhere.
 
     Raises:
         InputError: the file is missing, damaged, too large, a volume, of a kind that is not read, or an image of less
@@ -87,7 +88,14 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
     array = np.concatenate(arrays)
     array = array.astype(np.uint8) if array.dtype == bool else array
     alpha = len(arrays) == 1 and modes[0] in ALPHA_MODES
+    if indices and alpha and _is_constant(array[:-1]) and not _is_constant(array[-1:]):
+        array, alpha = array[-1:], False
     return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8)
+
+
+def _is_constant(array: np.ndarray) -> bool:
+    """Whether each channel of (C, X, Y) has one value."""
+    return bool((array == array[:, :1, :1]).all())
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -497,3 +498,44 @@ def test_a_value_that_few_masks_hold_is_shown_with_its_file():
     with pytest.raises(InputError) as caught:  # held by most of them, values are classes and not a slip
         decide_rule([(f"m{n}.png", {0: 50, 85: 9, 170: 3, NO_LABEL: 4}, False) for n in range(9)], {})
     assert "only in" not in str(caught.value) and "'85=1,170=2'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("P{}/{}", "6 folders (P0, P1, P2, ...)"),
+        ("P{}_{}", "begin in 6 ways (P0, P1, P2, ...)"),
+        ("{1}", ""),
+        ("IMG_{}{}", ""),
+    ],
+)
+def test_what_looks_like_patients_is_told(tmp_path, caplog, name, told):
+    for index, (image, mask) in enumerate(pairs(12)):
+        save(tmp_path / f"src/images/{name.format(index // 2, index)}.png", image)
+        save(tmp_path / f"src/masks/{name.format(index // 2, index)}.png", mask)
+    run(tmp_path / "src")
+    assert ("--group-by" in caplog.text) == bool(told) and told in caplog.text
+    if told:
+        option = re.search("add --group-by '?(folder|pattern:[^']+)", caplog.text).group(1)
+        caplog.clear()
+        report, datalist = run(tmp_path / "src", tmp_path / "again", group_by=option)
+        assert "--group-by" not in caplog.text and report.images["test"] == 2
+        assert len({item["group"] for item in everything(datalist)}) == 6
+
+
+def test_masks_without_background_are_told(tmp_path, caplog):
+    for index, (image, mask) in enumerate(pairs(8)):
+        save(tmp_path / f"src/images/{index}.png", image)
+        save(tmp_path / f"src/masks/{index}.png", mask + 1)
+    prepare(tmp_path / "src", tmp_path / "out", Options())
+    assert "No mask holds class 0" in caplog.text and "--values '1=0,2=1'" in caplog.text
+    caplog.clear()
+    run(tmp_path / "src", tmp_path / "again", values="1=0,2=1")
+    assert "No mask holds" not in caplog.text
+
+
+def test_a_volume_with_three_points_in_time_among_grey_ones_is_named(tmp_path):
+    for index, (image, mask) in enumerate(volumes(6)):
+        save_volume(tmp_path / f"src/images/{index}.nii.gz", np.stack([image] * 3, -1) if index == 2 else image)
+        save_volume(tmp_path / f"src/masks/{index}.nii.gz", mask)
+    assert "2.nii.gz: it has 3 channels, but most images have 1" in refused(tmp_path / "src", "1 file cannot be used")

@@ -355,3 +355,16 @@ def test_a_prediction_returns_to_the_original_size_and_is_saved(tmp_path, suffix
     assert result.shape == (1, WIDTH, HEIGHT)
     saved = MaskReader().get_data(str(tmp_path / "out" / f"a{suffix}"))[0]
     np.testing.assert_array_equal(saved, result.numpy().astype(np.uint8))
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (255, 0, 0)])
+def test_a_mask_drawn_in_transparency_alone(tmp_path, colour):
+    mask = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 == 0) * np.uint8(255)
+    path = save(tmp_path / "m.png", np.dstack([np.full_like(mask, value) for value in colour] + [mask]))
+    assert (MaskReader().get_data(path)[0][0] == mask.T // 255).all()
+
+
+def test_transparency_beside_a_shape_in_grey_is_dropped(tmp_path):
+    mask = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 == 0) * np.uint8(255)
+    path = save(tmp_path / "m.png", np.dstack([mask, mask, mask, mask[::-1]]))
+    assert (MaskReader().get_data(path)[0][0] == mask.T // 255).all()

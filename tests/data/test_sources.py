@@ -280,3 +280,20 @@ def test_the_columns_of_pairs_with_windows_paths_are_kept(tmp_path):
     root = touch(tmp_path, "images/a.png", "masks/a.png")
     (root / "pairs.csv").write_text("image,mask,site\nimages\\a.png,masks\\a.png,Bonn\n")
     assert [entry.columns["site"] for entry in read_source(root).entries] == ["Bonn"]
+
+
+def test_files_of_other_kinds_are_not_lost_in_silence(tmp_path, caplog):
+    source = read_source(touch(tmp_path, "images/a.png", "masks/a.png", "images/b.webp", "masks/b.GIF", "readme.txt"))
+    assert [Path(name).name for name, _ in source.left_out] == ["b.webp", "b.GIF"]
+    assert "2 files of kinds that are not read (.gif, .webp)" in caplog.text
+
+
+def test_a_mask_above_the_folder_of_the_only_image(tmp_path):
+    root = touch(tmp_path, "P1/st/se/a.png", "P1/mask.png", "P2/st/se/a.png", "P2_seg.png", "P3/x/a.png", "P3/y/a.png")
+    assert {image: mask for image, mask in listed(root).values()} == {
+        "P1/st/se/a.png": "P1/mask.png",
+        "P2/st/se/a.png": "P2_seg.png",
+        "P3/x/a.png": None,
+        "P3/y/a.png": None,
+    }
+    assert read_source(touch(root, "P3/mask.png")).problems[0][0] == str(root / "P3/mask.png")

@@ -19,6 +19,7 @@ from scripts.data.sources.base import Entry, Problem
 from scripts.errors import InputError
 
 LONGEST = 150  # bytes of a file name without its suffix; file systems take 255
+START = re.compile(r"^(.*?\d[^ _.-]*)[ _.-]")  # of a name, up to the first piece with a number: patient001_frame01
 LISTS = ("training", "unlabeled", "validation", "test")
 
 
@@ -67,6 +68,25 @@ def groups_of(entries: Sequence[Entry], group_by: str) -> dict[str, str]:
     if lost is not None:
         raise InputError(f"{lost.name} {what}: --group-by {group_by} needs that of every image.")
     return found
+
+
+def group_hint(entries: Sequence[Entry], group_by: str) -> str:
+    """Says what looks like several images a patient where nothing tells the groups; empty where nothing does."""
+    if group_by or any(entry.side or entry.facts.get("group") for entry in entries):
+        return ""
+    folders = {entry.folder for entry in entries}
+    starts = {match.group(1) if (match := START.match(entry.key)) else "" for entry in entries}
+    for found, what, option in (
+        (folders, "lie in {} folders", "folder"),
+        (starts, "have names that begin in {} ways", f"'pattern:{START.pattern}'"),
+    ):
+        if "" not in found and 1 < len(found) < len(entries):
+            shown = ", ".join([*sorted(found)[:3], *(["..."] if len(found) > 3 else [])])
+            return (
+                f"The {len(entries)} images {what.format(len(found))} ({shown}), but each of them is split on its own: "
+                f"if that is one patient or video, add --group-by {option}, or test scores will be too good."
+            )
+    return ""
 
 
 def items_of(entry: Entry, facts: Facts, group: str, tables: Mapping[str, dict[int, int]]) -> list[Planned]:

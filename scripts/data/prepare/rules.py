@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from scripts.data.prepare.contents import label_name
 from scripts.data.prepare.state import Options, Progress, drop, refuse
-from scripts.data.prepare.values import Counts, ValueRule, decide_rule
+from scripts.data.prepare.values import LISTED, Counts, ValueRule, decide_rule, show
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources import Entry
+
+logger = logging.getLogger("less_net")
 
 
 def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: Options) -> None:
@@ -44,6 +47,19 @@ def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: 
     data.left_out += problems
     drop(data, set())
     _settle_ignore_value(data)
+    _miss_background(data)
+
+
+def _miss_background(data: Progress) -> None:
+    """Warns where no mask holds class 0: often 1 stands for background there."""
+    tables = [tables["label"] for tables in data.tables.values() if "label" in tables]
+    if tables and not any(0 in table.values() for table in tables):
+        values = sorted(set().union(*tables))
+        pairs = ",".join(f"{show(value)}={index}" for index, value in enumerate(values))
+        example = f", for example --values '{pairs}'" if 1 < len(values) <= LISTED else ""
+        logger.warning(
+            "No mask holds class 0, the background: if another value stands for it, say so by --values%s.", example
+        )
 
 
 def _scribble_rule(

@@ -23,6 +23,7 @@ from scripts.data.prepare.planning import (
     Planned,
     Split,
     file_names,
+    group_hint,
     groups_of,
     items_of,
     settle_groups,
@@ -127,7 +128,8 @@ def _inspect(source: Source, options: Options) -> Progress:
 def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tuple[int, list[Problem]]:
     """The network's input channels, and the images that have another number; grey and colour may be mixed."""
     counts = Counter(one.channels for one in facts.values())
-    if not counts or set(counts) <= {1, 3}:
+    volumes = any(one.slices for one in facts.values())  # whose three channels may be points in time
+    if len(counts) < 2 or (set(counts) <= {1, 3} and not volumes):
         return max(counts, default=3), []
     usual = counts.most_common(1)[0][0]
     odd = [entry for entry in entries if entry.key in facts and facts[entry.key].channels != usual]
@@ -142,6 +144,8 @@ def _split(data: Progress, options: Options) -> Split:
         for entry in entries:
             entry.side = (entry.side if entry.label is not None else None) or "train"
     groups = groups_of(entries, options.group_by)
+    if hint := group_hint(entries, options.group_by):
+        logger.warning("%s", hint)
     marks = {key: facts.fingerprint for key, facts in data.facts.items()}
     entries, dropped = drop_across_sides(entries, twins_of(entries, marks))
     merged = settle_groups(entries, groups, twins_of(entries, marks))

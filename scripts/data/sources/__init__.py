@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ from scripts.errors import InputError
 __all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "read_source"]
 
 LAYOUTS = ("pairs", "datalist", "csv", "coco", "voc", "nnunet", "names")
+logger = logging.getLogger("less_net")
+
 DATALISTS = ("datalist.json", "dataset.json")
 
 
@@ -63,10 +66,26 @@ def read_source(
     candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
     source = _read(tree, _choose(candidates, layout, path), candidates, dict(columns or {}), dict(folders or {}))
     source.problems[:0] = tree.problems
+    _leave_out_foreign(tree, source)
     _tell_keys_apart(source.entries)
     if not source.entries and not source.problems:
         raise InputError(f"{path} holds no image that is read (PNG, JPEG, TIFF, BMP, NIfTI, DICOM): correct the path.")
     return source
+
+
+def _leave_out_foreign(tree: Tree, source: Source) -> None:
+    """Says which files may be images or masks but are of a kind that is not read."""
+    source.left_out += [
+        (tree.path(name), "of a kind that is not read: save it as PNG or NIfTI") for name in tree.foreign
+    ]
+    if tree.foreign:
+        kinds = ", ".join(sorted({PurePosixPath(name).suffix.lower() for name in tree.foreign}))
+        logger.warning(
+            "%d files of kinds that are not read (%s) are left out, such as %s: save them as PNG, TIFF or NIfTI.",
+            len(tree.foreign),
+            kinds,
+            tree.path(tree.foreign[0]),
+        )
 
 
 def _candidates(

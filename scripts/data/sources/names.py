@@ -81,14 +81,16 @@ class Matcher:
             self.exact[image.places[0]] = image
             for place in {*image.places[1:], *(("*", name) for _, name in image.places)}:
                 self.loose[place].append(image)
-            self.loose["/", folder].append(image)
+            for above in [folder, *(_text(path) for path in PurePosixPath(folder).parents)]:
+                if above or not folder:
+                    self.loose["/", above].append(image)
             if image.path in series:
                 for where in {folder, f"{folder}/{name}".strip("/")}:
                     self.stacks[where].append(image)
         self.series = series
 
     def image_of(self, annotation: Part) -> Part | None:
-        """The one image with the annotation's place; else the only one of its name; else the only one in its folder."""
+        """The one image with the annotation's place; else the only one of its name; else that below its folder."""
         for place in annotation.places:
             if place in self.exact:
                 return self.exact[place]

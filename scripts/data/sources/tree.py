@@ -20,6 +20,11 @@ from scripts.errors import InputError
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
 LISTINGS = (".csv", ".json")
+#: images and arrays that are not read: they must not be missed in silence
+FOREIGN = tuple(
+    ".gif .webp .jp2 .jfif .heic .avif .tga .pgm .ppm .pnm .psd .xcf .svg .svs .nrrd .nhdr .mha .mhd .mgz .mat .npy "
+    ".npz .h5 .hdf5 .mp4 .avi .mov .mkv".split()
+)
 PREPARED = "prepared_from"  # an entry of the datalist.json that ``prepare`` writes
 
 
@@ -31,6 +36,7 @@ class Tree:
         root: the folder.
         images: image files outside of series, sorted.
         series: each folder that is a DICOM series, with its files by stem.
+        foreign: files with images of a kind that is not read, sorted.
         listings: CSV and JSON files, sorted.
         folders: all folders.
         problems: what cannot be opened or named.
@@ -39,6 +45,7 @@ class Tree:
     root: Path
     images: list[str] = field(default_factory=list)
     series: dict[str, dict[str, str]] = field(default_factory=dict)
+    foreign: list[str] = field(default_factory=list)
     listings: list[str] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
@@ -71,6 +78,7 @@ def scan(root: Path, skip: Iterable[Path] = ()) -> Tree:
     bar.close()
     _find_series(tree, dicoms)
     tree.images.sort()
+    tree.foreign.sort()
     tree.listings.sort()
     return tree
 
@@ -146,6 +154,8 @@ def _sort_file(tree: Tree, folder: str, relative: str, entry: os.DirEntry, dicom
         dicoms[folder].append(relative)
     elif known:
         tree.images.append(relative)
+    elif entry.name.lower().endswith(FOREIGN):
+        tree.foreign.append(relative)
 
 
 def _find_series(tree: Tree, dicoms: dict[str, list[str]]) -> None:
