@@ -28,16 +28,21 @@ class LearningRule(nn.Module, ABC):
     Every rule owns the EMA of the student, because averaged weights are what is evaluated and exported, whichever the
     rule; rules with a teacher use the same average as their teacher.
 
+    A rule without settings of its own needs no constructor; one with declares those by keyword and hands the rest on
+    as ``**common``: the arguments of LearningRule, which the overrides of the command line know all the same.
+
     Args:
         network: the student, for the teacher's copy.
         weights: loss name -> weight or ramp of the progress; names not given weigh 1.
-        loss: supervised loss of (logits, labels); default cross-entropy + Dice.
+        loss: supervised loss of (logits, labels); None = the rule's :attr:`default_loss`.
         strong_view: photometric view of the labelled images (and of what the rule wants); None = none.
         decay: EMA decay of the teacher.
     """
 
     #: names of the losses that the rule may return, for the check of ``weights``
     losses: tuple[str, ...] = ("supervised",)
+    #: class of the supervised loss where ``loss`` is not given
+    default_loss: type[nn.Module] = SegmentationLoss
 
     def __init__(
         self,
@@ -55,7 +60,7 @@ class LearningRule(nn.Module, ABC):
                 f"{', '.join(self.losses)}"
             )
         self.weights = dict(weights or {})
-        self.loss = loss if loss is not None else SegmentationLoss()
+        self.loss = loss if loss is not None else self.default_loss()
         self.strong_view = strong_view if strong_view is not None else nn.Identity()
         self.teacher = EMATeacher(network, decay)
         self.statistics: dict[str, Tensor] = {}

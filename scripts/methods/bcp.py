@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from scripts.losses import IGNORE_INDEX
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.transforms import another, cut_mix, random_boxes
 
 
@@ -33,14 +31,12 @@ class BidirectionalCopyPaste(LearningRule):
     def __init__(
         self,
         network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         pretrain: float = 0.25,
         side: float = 2 / 3,
+        **common,
     ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         self.pretrain, self.area = pretrain, (side**2, side**2)
 
     def forward(self, network, batch, progress):

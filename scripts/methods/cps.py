@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 
 from scripts.losses import cross_entropy
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 
 
 class CrossPseudoSupervision(LearningRule):
@@ -30,16 +28,8 @@ class CrossPseudoSupervision(LearningRule):
 
     losses = ("supervised", "cross")
 
-    def __init__(
-        self,
-        network: nn.Module,
-        peer: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
-    ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+    def __init__(self, network: nn.Module, peer: nn.Module, **common) -> None:
+        super().__init__(network, **common)
         self.peer = peer
 
     def forward(self, network, batch, progress):

@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from scripts.errors import InputError
 from scripts.losses import inter_patch_loss, intra_patch_loss
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.methods.projection import ProjectionHead
 from scripts.networks import CoarseRefined
 from scripts.switches import as_bool
@@ -48,10 +46,7 @@ class CriiNet(LearningRule):
     def __init__(
         self,
         network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         num_classes: int = 2,
         consistency: bool = True,
         intra: bool = True,
@@ -61,13 +56,14 @@ class CriiNet(LearningRule):
         samples: int = 32,
         margin: float = 0.4,
         dim: int = 64,
+        **common,
     ) -> None:
         if not isinstance(network, CoarseRefined):
             raise InputError(
                 "method#network: CriiNet needs a coarse and a refined head: wrap the network in "
                 "scripts.networks.CoarseRefined, as configs/methods/crii_net.yaml does"
             )
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         self.consistency = as_bool(consistency, "method#consistency")
         self.intra, self.inter = as_bool(intra, "method#intra"), as_bool(inter, "method#inter")
         self.num_classes, self.patch, self.band, self.samples = num_classes, patch, band, samples

@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.methods.prior import ClassPrior
 from scripts.methods.similarity import SimilarityContrast
 from scripts.switches import as_bool
@@ -53,10 +51,7 @@ class LessNet(LearningRule):
     def __init__(
         self,
         network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         num_classes: int = 2,
         threshold: float = 0.8,
         adaptive: bool = True,
@@ -69,8 +64,9 @@ class LessNet(LearningRule):
         mix_labelled: float = 0.5,
         feature_perturbation: float = 0.5,
         contrast: SimilarityContrast | None = None,
+        **common,
     ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         # from the command line a switch arrives as the word "false", which Python takes for true
         self.adaptive, self.soft = as_bool(adaptive, "method#adaptive"), as_bool(soft, "method#soft")
         self.align, self.trust = as_bool(align, "method#align"), as_bool(trust, "method#trust")

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -19,7 +17,7 @@ from scripts.losses import (
     pixel_contrast,
     pool_patches,
 )
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.methods.memory import ClassMemory
 from scripts.methods.projection import ProjectionHead
 from scripts.networks.perturbation import KINDS
@@ -60,10 +58,7 @@ class MultiscaleContrast(LearningRule):
         self,
         network: nn.Module,
         peer: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         num_classes: int = 2,
         cross: bool = True,
         perturbation: bool = True,
@@ -77,8 +72,9 @@ class MultiscaleContrast(LearningRule):
         samples: int = 256,
         temperature: float = 0.1,
         dim: int = 64,
+        **common,
     ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         self.peer = peer
         self.cross, self.perturbation = as_bool(cross, "method#cross"), as_bool(perturbation, "method#perturbation")
         self.patch, self.pixel = as_bool(patch, "method#patch"), as_bool(pixel, "method#pixel")

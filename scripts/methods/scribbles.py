@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scripts.errors import InputError
 from scripts.losses import IGNORE_INDEX, PartialCrossEntropy
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.networks.multi_scale import SeveralAnswers
 
 
@@ -23,15 +23,7 @@ class ScribbleRule(LearningRule):
     unlabelled stream, where a run has one) join as images without a stroke.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
-    ) -> None:
-        super().__init__(network, weights, loss or PartialCrossEntropy(), strong_view, decay)
+    default_loss = PartialCrossEntropy
 
 
 class SeveralHeadsRule(ScribbleRule):
@@ -46,13 +38,13 @@ class SeveralHeadsRule(ScribbleRule):
         InputError: a network without several heads.
     """
 
-    def __init__(self, network: nn.Module, *arguments, **named) -> None:
+    def __init__(self, network: nn.Module, **common) -> None:
         if not isinstance(network, SeveralAnswers):
             raise InputError(
                 f"method#network: {type(self).__name__} needs a network with several heads, such as "
                 "scripts.networks.MultiScale around yours: use the student of its overlay"
             )
-        super().__init__(network, *arguments, **named)
+        super().__init__(network, **common)
 
     @property
     def deployed(self) -> nn.Module:

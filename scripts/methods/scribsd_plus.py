@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.losses import IGNORE_INDEX, class_info_nce, class_vectors, multi_scale_distillation
-from scripts.methods.base import Weight
 from scripts.methods.scribbles import SeveralHeadsRule, annotated
 from scripts.methods.teacher import EMATeacher
 from scripts.transforms.noise import noisy
@@ -115,17 +114,15 @@ class ScribSDPlus(SeveralHeadsRule):
     def __init__(
         self,
         network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         scales: int = 4,
         scale_weights: Sequence[float] = (0.4, 0.2, 0.2, 0.2),
         temperature: float = 2.0,
         noise: float = 0.1,
         contrast: ClassContrast | None = None,
+        **common,
     ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         self.scale_weights, self.temperature, self.noise = tuple(scale_weights)[: int(scales)], temperature, noise
         self.contrast = contrast
 

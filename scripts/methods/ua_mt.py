@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,8 +13,9 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.methods.ramps import SigmoidRamp
+from scripts.transforms.noise import noisy
 
 
 class UncertaintyAwareMeanTeacher(LearningRule):
@@ -35,15 +36,13 @@ class UncertaintyAwareMeanTeacher(LearningRule):
     def __init__(
         self,
         network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         passes: int = 8,
         noise: float = 0.1,
         certain: float = 0.75,
+        **common,
     ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         self.passes, self.noise = int(passes), noise
         self.rise = SigmoidRamp(1 - certain, 0.0, 1.0)
         self.certain = certain
@@ -53,13 +52,18 @@ class UncertaintyAwareMeanTeacher(LearningRule):
         target, uncertainty = self.teach(images)
         logits = network(self.strong_view(torch.cat([labelled["image"], images])))
         logits_labelled, logits_unlabelled = logits.split([len(labelled["image"]), len(images)])
-        counts = (uncertainty < self.threshold(progress, target.shape[1])).to(target.dtype)
-        difference = (torch.softmax(logits_unlabelled, dim=1) - target).square().mean(dim=1, keepdim=True)
-        self.statistics = {"accepted": counts.mean(), "predicted_foreground": 1 - target[:, 0].mean()}
+        answer = torch.softmax(logits_unlabelled, dim=1)
         return {
             "supervised": self.loss(logits_labelled, labelled["label"]),
-            "consistency": (difference * counts).sum() / counts.sum().clamp(min=1),
+            "consistency": self.follow(answer, target, uncertainty, progress),
         }
+
+    def follow(self, answer: Tensor, target: Tensor, uncertainty: Tensor, progress: float) -> Tensor:
+        """Mean squared difference of two answers (U, K, X, Y) over the pixels of low ``uncertainty`` (U, 1, X, Y)."""
+        counts = (uncertainty < self.threshold(progress, target.shape[1])).to(target.dtype)
+        difference = (answer - target).square().mean(dim=1, keepdim=True)
+        self.statistics = {"accepted": counts.mean(), "predicted_foreground": 1 - target[:, 0].mean()}
+        return (difference * counts).sum() / counts.sum().clamp(min=1)
 
     def threshold(self, progress: float, classes: int) -> float:
         """Entropy below which a pixel counts."""
@@ -69,13 +73,11 @@ class UncertaintyAwareMeanTeacher(LearningRule):
     def teach(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """One noisy answer (U, K, X, Y) as the target, and the entropy (U, 1, X, Y) of the mean of ``passes`` more."""
         with active_dropout(self.teacher.module):
-            answers = [torch.softmax(self.teacher(self.noisy(images)).float(), dim=1) for _ in range(self.passes + 1)]
+            answers = [
+                torch.softmax(self.teacher(noisy(images, self.noise)).float(), dim=1) for _ in range(self.passes + 1)
+            ]
         mean = torch.stack(answers[1:]).mean(dim=0)
         return answers[0], -(mean * mean.clamp(min=1e-6).log()).sum(dim=1, keepdim=True)
-
-    def noisy(self, images: Tensor) -> Tensor:
-        """Images with Gaussian noise, clipped at two standard deviations."""
-        return images + (torch.randn_like(images) * self.noise).clamp(-2 * self.noise, 2 * self.noise)
 
 
 @contextmanager

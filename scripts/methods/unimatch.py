@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 
 from scripts.losses import gate, pseudo_label_loss
-from scripts.methods.base import LearningRule, Weight
+from scripts.methods.base import LearningRule
 from scripts.transforms import cut_mix
 
 
@@ -31,15 +29,13 @@ class UniMatch(LearningRule):
     def __init__(
         self,
         network: nn.Module,
-        weights: Mapping[str, Weight] | None = None,
-        loss: nn.Module | None = None,
-        strong_view: nn.Module | None = None,
-        decay: float = 0.99,
+        *,
         threshold: float = 0.95,
         cutmix: float = 0.5,
         dice: float = 1.0,
+        **common,
     ) -> None:
-        super().__init__(network, weights, loss, strong_view, decay)
+        super().__init__(network, **common)
         self.threshold, self.cutmix, self.dice = threshold, cutmix, dice
 
     def forward(self, network, batch, progress):

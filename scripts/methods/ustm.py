@@ -22,8 +22,7 @@ class USTM(UncertaintyAwareMeanTeacher):
     there are some.
     """
 
-    def __init__(self, network, weights=None, loss=None, strong_view=None, decay=0.99, **teaching) -> None:
-        super().__init__(network, weights, loss or PartialCrossEntropy(), strong_view, decay, **teaching)
+    default_loss = PartialCrossEntropy
 
     def forward(self, network, batch, progress):
         images, labels = annotated(batch)
@@ -31,10 +30,7 @@ class USTM(UncertaintyAwareMeanTeacher):
         target, uncertainty = self.teach(torch.rot90(images, turns, (2, 3)))
         logits = network(self.strong_view(images))
         answer = torch.rot90(torch.softmax(logits.float(), dim=1), turns, (2, 3))
-        counts = (uncertainty < self.threshold(progress, target.shape[1])).to(target.dtype)
-        difference = (answer - target).square().mean(dim=1, keepdim=True)
-        self.statistics = {"accepted": counts.mean(), "predicted_foreground": 1 - target[:, 0].mean()}
         return {
             "supervised": self.loss(logits, labels),
-            "consistency": (difference * counts).sum() / counts.sum().clamp(min=1),
+            "consistency": self.follow(answer, target, uncertainty, progress),
         }

@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every rule owes the loop: finite named losses that reach the parameters, a teacher, a state that saves."""
 
+import inspect
+
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
+import scripts.methods
 from scripts.errors import InputError
-from scripts.losses import IGNORE_INDEX
+from scripts.losses import IGNORE_INDEX, PartialCrossEntropy, SegmentationLoss
 from scripts.methods import (
     DMPLS,
     USTM,
@@ -16,6 +20,7 @@ from scripts.methods import (
     CrossPseudoSupervision,
     EntropyMinimisation,
     FixMatch,
+    LearningRule,
     LessNet,
     MeanTeacher,
     MultiscaleContrast,
@@ -28,6 +33,7 @@ from scripts.methods import (
     UniMatch,
 )
 from scripts.networks import CoarseRefined, LESSNet, MultiScale, TwoDecoders, UNet
+from scripts.overrides import parameters
 from scripts.transforms import StrongView
 
 
@@ -163,6 +169,50 @@ def test_total_is_the_weighted_sum_and_unknown_weights_are_refused():
     assert rule.total(losses, 0.1).item() == 2.0 and rule.total(losses, 0.9).item() == 17.0
     with pytest.raises(InputError, match="Supervised has no loss contrast"):
         Supervised(unet(), weights={"contrast": 1.0})
+
+
+COMMON = {"network", "weights", "loss", "strong_view", "decay"}
+CLASSES = [c for c in vars(scripts.methods).values() if inspect.isclass(c) and issubclass(c, LearningRule)]
+CLASSES.remove(LearningRule)
+
+
+def known(rule):
+    """What the overrides of the command line may name."""
+    return parameters(ConfigParser(), {"_target_": f"scripts.methods.{rule.__name__}"}) - {"self"}
+
+
+@pytest.mark.parametrize("rule", CLASSES, ids=lambda rule: rule.__name__)
+def test_a_rule_declares_what_is_its_own_and_takes_what_all_have(rule):
+    assert COMMON <= known(rule) and "treshold" not in known(rule)
+    if "__init__" in vars(rule):
+        declared = set(inspect.signature(rule).parameters) - {"network", "common"}
+        assert declared and not declared & COMMON
+
+
+def test_the_overrides_know_inherited_parameters_and_no_others():
+    assert known(Supervised) == known(DMPLS) == COMMON
+    assert known(USTM) == known(UncertaintyAwareMeanTeacher) == COMMON | {"passes", "noise", "certain"}
+    assert known(UniMatch) == COMMON | {"threshold", "cutmix", "dice"}
+    assert known(ScribSDPlus) == COMMON | {"scales", "scale_weights", "temperature", "noise", "contrast"}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_common_parameters_arrive_and_others_are_refused(name):
+    network = student(name, unet(), 2)
+    rule = type(RULES[name](network, 2))
+    own = {"peer": unet()} if "peer" in known(rule) else {}
+    common = {"weights": {"supervised": 2.0}, "loss": torch.nn.L1Loss(), "strong_view": torch.nn.Tanh(), "decay": 0.5}
+    made = rule(network, **own, **common)
+    assert made.weights == common["weights"] and made.teacher.decay == common["decay"]
+    assert made.loss is common["loss"] and made.strong_view is common["strong_view"]
+    with pytest.raises(TypeError, match="treshold"):
+        rule(network, **own, treshold=0.5)
+
+
+def test_the_supervised_loss_is_the_partial_one_where_labels_are_scribbles():
+    assert isinstance(Supervised(unet()).loss, SegmentationLoss)
+    for rule in (PartialCE(unet()), EntropyMinimisation(unet()), USTM(unet()), DMPLS(TwoDecoders(unet()))):
+        assert isinstance(rule.loss, PartialCrossEntropy)
 
 
 def confident_teacher(rule, value):
