@@ -116,6 +116,8 @@ def test_workers_share_the_cores(monkeypatch):
     assert shares(1) == [[0, 1, 2, 5, 7]]
     split = shares(2)
     assert sorted(sum(split, [])) == [0, 1, 2, 5, 7] and [len(cores) for cores in split] == [3, 2]
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3}, raising=False)
+    assert shares(2) == [[3], [3]]
 
 
 def test_a_process_is_stopped_at_the_deadline(tmp_path):

@@ -78,9 +78,9 @@ class _State:
 
 
 def shares(workers: int) -> list[list[int]]:
-    """The cores of each worker."""
+    """The cores of each worker; with more workers than cores some share one."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    return [cores[worker::workers] for worker in range(workers)]
+    return [cores[worker::workers] or [cores[worker % len(cores)]] for worker in range(workers)]
 
 
 def one_run(run: Run, output: Path, cores: Sequence[int], state: _State) -> bool:
