@@ -11,12 +11,12 @@ from torch import Tensor
 
 from scripts.networks.base import SegmentationNetwork
 from scripts.networks.lessnet import conv_bn_act, expect
-from scripts.networks.multi_scale import probe
+from scripts.networks.wrapper import NetworkWrapper, probe
 
 Answer = Union[Tensor, Tuple[Tensor, Tensor], Tuple[Tensor, Tensor, Tensor]]
 
 
-class CoarseRefined(SegmentationNetwork):
+class CoarseRefined(NetworkWrapper):
     """A coarse head at stride 4 and a refinement at full size around any :class:`SegmentationNetwork`.
 
     Published of CRII-Net (Du et al., IEEE JBHI 27(8), 2023): a coarse-refined network and a consistency between its
@@ -45,10 +45,9 @@ class CoarseRefined(SegmentationNetwork):
         width: int = 32,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.network = network
-        fused_channels, _ = probe(network, in_channels, ())
-        self.feature_channels, self.refined_channels = network.feature_channels, width
+        super().__init__(network)
+        self.refined_channels = width
+        fused_channels, _ = probe(network, in_channels)
         self.coarse = nn.Conv2d(network.feature_channels, out_channels, 1)
         expect(self.coarse, 0.05)
         self.refine = nn.Sequential(
@@ -58,15 +57,6 @@ class CoarseRefined(SegmentationNetwork):
         self.correct = nn.Conv2d(width, out_channels, 1)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
-
-    def encode(self, x: Tensor) -> list[Tensor]:
-        return self.network.encode(x)
-
-    def decode(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return self.network.decode(maps)
-
-    def classify(self, fused: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.network.classify(fused, size)
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scripts.errors import InputError
 from scripts.networks.base import SegmentationNetwork
+from scripts.networks.wrapper import NetworkWrapper, blank, decode_and_keep, probe
 
 Answer = Union[Tensor, Tuple[Tensor, Tensor], Tuple[List[Tensor], Tensor]]
 
@@ -29,8 +30,8 @@ DECODER_MAPS = {
 }
 
 
-class SeveralAnswers(SegmentationNetwork):
-    """Base of the wrappers: everything is the wrapped network's, but ``return_heads=True``.
+class SeveralAnswers(NetworkWrapper):
+    """Base of the wrappers with further heads: all is the wrapped network's, but ``return_heads=True``.
 
     ``wrapper(x, return_heads=True)`` gives (list of logits, the wrapped network's own first; the map that it
     classifies, (B, ``fused_channels``, x, y)). That branch is for training and is not part of a TorchScript.
@@ -42,19 +43,9 @@ class SeveralAnswers(SegmentationNetwork):
     """
 
     def __init__(self, network: SegmentationNetwork, in_channels: int, names: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.network, self.names = network, tuple(names)
-        self.feature_channels = network.feature_channels
+        super().__init__(network)
+        self.names = tuple(names)
         self.fused_channels, self.map_channels = probe(network, in_channels, self.names)
-
-    def encode(self, x: Tensor) -> List[Tensor]:
-        return self.network.encode(x)
-
-    def decode(self, maps: List[Tensor]) -> Tuple[Tensor, Tensor]:
-        return self.network.decode(maps)
-
-    def classify(self, fused: Tensor, size: Tuple[int, int]) -> Tensor:
-        return self.network.classify(fused, size)
 
     def forward(
         self,
@@ -142,35 +133,6 @@ class TwoDecoders(SeveralAnswers):
         return [self.network.classify(fused, size), self.second.classify(other, size)], fused
 
 
-def decode_and_keep(
-    network: SegmentationNetwork, maps: List[Tensor], names: Sequence[str]
-) -> Tuple[Tensor, List[Tensor]]:
-    """``decode`` and what the modules ``names`` returned on the way."""
-    kept = {}
-
-    def keep(name):
-        return lambda module, inputs, output: kept.__setitem__(name, output)
-
-    hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
-        fused, _ = network.decode(maps)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return fused, [kept[name] for name in names]
-
-
-@torch.no_grad()
-def probe(network: SegmentationNetwork, in_channels: int, names: Sequence[str]) -> Tuple[int, List[int]]:
-    """Channels of the fused map and of the outputs of the modules ``names``; the network stays as it is."""
-    unknown = sorted(set(names) - {name for name, _ in network.named_modules()})
-    if unknown:
-        raise InputError(f"decoder_maps: {type(network).__name__} has no module {unknown[0]}")
-    copied = copy.deepcopy(network).eval()  # batch statistics and modes of the network are not touched
-    fused, maps = decode_and_keep(copied, copied.encode(blank(copied, in_channels)), names)
-    return fused.shape[1], [m.shape[1] for m in maps]
-
-
 @torch.no_grad()
 def second_decoder(network: SegmentationNetwork, in_channels: int) -> SegmentationNetwork:
     """A copy of the network without the modules that only its encoder uses, all others drawn anew."""
@@ -196,8 +158,3 @@ def prune(module: nn.Module, keep: Set[nn.Module]) -> None:
             module.set_submodule(name, nn.Identity())
         else:
             prune(child, keep)
-
-
-def blank(network: SegmentationNetwork, in_channels: int) -> Tensor:
-    """A small image on the network's device."""
-    return torch.zeros(1, in_channels, 64, 64).to(next(network.parameters()))
