@@ -112,7 +112,7 @@ def parameters(parser: ConfigParser, component: Mapping[str, Any]) -> set[str] |
             found = inspect.signature(constructor).parameters.values()
         except (TypeError, ValueError):  # written in C
             return None
-        names |= {p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        names |= {p.name for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"}
         if not any(p.kind is p.VAR_KEYWORD for p in found):
             return names
     return None if not inspect.isclass(target) else names

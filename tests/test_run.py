@@ -133,6 +133,7 @@ def test_one_labelled_image_is_too_few(data, tmp_path):
         ({"optimizer__learning_rate": 3}, "unknown key optimizer#learning_rate"),
         ({"train__loaders": {}}, "unknown key train#loaders: did you mean train#loader?"),
         ({"method__treshold": 0.9}, "unknown key method#treshold: did you mean method#threshold?"),
+        ({"method__self": 1}, "unknown key method#self"),
         ({"method__weights": {"contast": 1.0}}, "has no loss contast"),
         ({"max_epochs": 0}, "max_epochs is 0: give a whole number of at least 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5: give a whole number"),
