@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The command line ``python -m bundle COMMAND``: exit code 0 when done, 2 on wrong usage or bad input.
+"""The command line ``python -m bundle COMMAND``: exit code 0 when done, 2 on wrong usage or bad input, 130 on Ctrl-C.
 
 A command may have exit codes of its own (``check``: 1 where it found something wrong); its help names them.
 """
@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: stopped by the keyboard", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -68,3 +68,17 @@ def test_a_killed_run_leaves_no_half_set_and_the_next_one_is_whole(tmp_path):
     assert not output.exists() and (tmp_path / "out.part").exists()
     assert main(words) == 0
     assert len(list((output / "images").iterdir())) == 320 and not (tmp_path / "out.part").exists()
+
+
+def test_the_keyboard_ends_it_without_a_traceback_and_without_leftovers(tmp_path):
+    for index, (image, mask) in enumerate(volumes(8, (96, 96, 40))):
+        save_volume(tmp_path / f"src/images/v{index}.nii.gz", image)
+        save_volume(tmp_path / f"src/masks/v{index}.nii.gz", mask)
+    command = [sys.executable, "-m", "bundle", "prepare", str(tmp_path / "src"), "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out.part/masks").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopped by the keyboard" in printed and "Traceback" not in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]

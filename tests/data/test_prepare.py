@@ -391,7 +391,7 @@ def test_folders_without_anything_to_train_on(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no image that is read")
     save(tmp_path / "bare/a.png", pairs(1)[0][0])
-    refused(tmp_path / "bare", "too few")
+    refused(tmp_path / "bare", "nothing can be learnt")
     with pytest.raises(InputError, match="does not exist"):
         prepare(tmp_path / "nowhere", tmp_path / "out", Options())
 
@@ -539,3 +539,10 @@ def test_a_volume_with_three_points_in_time_among_grey_ones_is_named(tmp_path):
         save_volume(tmp_path / f"src/images/{index}.nii.gz", np.stack([image] * 3, -1) if index == 2 else image)
         save_volume(tmp_path / f"src/masks/{index}.nii.gz", mask)
     assert "2.nii.gz: it has 3 channels, but most images have 1" in refused(tmp_path / "src", "1 file cannot be used")
+
+
+def test_a_folder_without_masks_says_how_to_name_them(tmp_path):
+    for index, (image, mask) in enumerate(pairs(6)):
+        save(tmp_path / f"src/Bilder/{index}.png", image)
+        save(tmp_path / f"src/Umrisse/u{index}.png", mask)
+    refused(tmp_path / "src", "12 images, 0 with a mask.*--masks FOLDER")

@@ -66,6 +66,7 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
     found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), (output, part))
     logger.info("%s is read as %s.", source, found.text)
     data = _inspect(found, options)
+    _require_masks(data, source)
     decide_values(data, given, options)
     lists = _split(data, options).lists
     try:
@@ -125,6 +126,19 @@ def _inspect(source: Source, options: Options) -> Progress:
     return data
 
 
+def _require_masks(data: Progress, source: Path) -> None:
+    """Refuses a set without any mask or scribble.
+
+    Raises:
+        InputError: naming the options that tell where they are.
+    """
+    if not any(entry.label is not None or entry.scribble is not None for entry in data.source.entries):
+        raise InputError(
+            f"{source} is read as {data.source.text}, so nothing can be learnt: say where the masks are by "
+            "--masks FOLDER, or by --columns image=COLUMN,mask=COLUMN for a table."
+        )
+
+
 def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tuple[int, list[Problem]]:
     """The network's input channels, and the images that have another number; grey and colour may be mixed."""
     counts = Counter(one.channels for one in facts.values())
@@ -144,8 +158,6 @@ def _split(data: Progress, options: Options) -> Split:
         for entry in entries:
             entry.side = (entry.side if entry.label is not None else None) or "train"
     groups = groups_of(entries, options.group_by)
-    if hint := group_hint(entries, options.group_by):
-        logger.warning("%s", hint)
     marks = {key: facts.fingerprint for key, facts in data.facts.items()}
     entries, dropped = drop_across_sides(entries, twins_of(entries, marks))
     merged = settle_groups(entries, groups, twins_of(entries, marks))
@@ -158,6 +170,8 @@ def _split(data: Progress, options: Options) -> Split:
     ]
     split = split_items(planned, (options.val_share, options.test_share), options.seed, data.source.text)
     data.left_out += dropped + split.left_out
+    if hint := group_hint(entries, options.group_by):
+        logger.warning("%s", hint)
     return split
 
 
