@@ -297,3 +297,24 @@ def test_a_mask_above_the_folder_of_the_only_image(tmp_path):
         "P3/y/a.png": None,
     }
     assert read_source(touch(root, "P3/mask.png")).problems[0][0] == str(root / "P3/mask.png")
+
+
+def test_mr_sequences_in_files_of_their_own_are_channels(tmp_path):
+    words = ("flair", "t1", "t1ce", "t2")
+    cases = [f"BraTS20_{index:03d}" for index in range(3)]
+    root = touch(tmp_path, *(f"{case}/{case}_{word}.nii.gz" for case in cases for word in (*words, "seg")))
+    source = read_source(root)
+    assert "3 images, 3 with a mask, channels flair t1 t1ce t2" in source.text and source.problems == []
+    for case, entry in zip(cases, source.entries, strict=True):
+        assert entry.image == tuple(f"{root}/{case}/{case}_{word}.nii.gz" for word in words)
+        assert entry.label == f"{root}/{case}/{case}_seg.nii.gz"
+    (root / "BraTS20_001/BraTS20_001_t1ce.nii.gz").unlink()
+    (problem,) = read_source(root).problems
+    assert problem[1] == "the case BraTS20_001 has flair, t1, t2, but most have flair, t1, t1ce, t2"
+
+
+def test_sequences_with_masks_of_their_own_stay_images(tmp_path):
+    root = touch(
+        tmp_path, *(f"{case}_{word}{end}.nii.gz" for case in "ab" for word in ("t1", "t2") for end in ("", "_seg"))
+    )
+    assert [len(entry.image) for entry in read_source(root).entries] == [1] * 4

@@ -8,11 +8,12 @@ such as ``images`` or ``train_masks``, and an ending or a beginning of the file 
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from scripts.data.files import stem
+from scripts.data.files import is_nifti, stem
 from scripts.data.listings import read_splits_json
 from scripts.data.sources.base import Entry, Label, Problem, Source
 from scripts.data.sources.tree import Tree
@@ -20,6 +21,8 @@ from scripts.data.sources.words import side_of, split_word
 
 LOSSY = (".jpg", ".jpeg")
 SPLITS = "splits.json"
+#: names of MR sequences as BraTS and others end their files with them
+SEQUENCE = re.compile(r"(.+?)[ _.-]+(flair|t1|t1w|t1n|t1c|t1ce|t1gd|t2|t2w|t2f|pd|dwi|adc|swi)$", re.I)
 
 Place = tuple[str, str]  # the folder without its telling word, and a name
 
@@ -118,13 +121,15 @@ def read_names(tree: Tree, folders: dict[str, str] | None = None) -> Source:
     parts += [part_of(path or ".", PurePosixPath(path).name or tree.root.name, folders or {}) for path in tree.series]
     parts, problems = _settle_twins(parts, tree)
     images = [part for part in parts if part.role == "image"]
+    images, channels, odd = _stack_sequences(images, [part for part in parts if part.role != "image"], tree)
     matcher = Matcher(images, {path or ".": files for path, files in tree.series.items()})
     found, more = _match(parts, matcher, tree)
-    entries = _entries(images, found, tree)
-    source = Source("names", "", entries, problems=problems + more)
+    entries = _entries(images, channels, found, tree)
+    source = Source("names", "", entries, problems=problems + odd + more)
     pin_by_splits(source, tree.root) if (tree.root / SPLITS).is_file() else pin_by_folders(source)
     masks = sum(entry.label is not None for entry in entries)
-    source.text = f"images and masks by their names ({len(entries)} images, {masks} with a mask)"
+    stacked = "".join(f", channels {' '.join(map(_sequence_of, files))}" for files in [*channels.values()][:1])
+    source.text = f"images and masks by their names ({len(entries)} images, {masks} with a mask{stacked})"
     return source
 
 
@@ -168,13 +173,50 @@ def _match(parts: list[Part], matcher: Matcher, tree: Tree) -> tuple[dict[str, d
     return found, problems
 
 
-def _entries(images: list[Part], found: dict[str, dict[str, Label]], tree: Tree) -> list[Entry]:
+def _stack_sequences(
+    images: list[Part], annotations: list[Part], tree: Tree
+) -> tuple[list[Part], dict[str, tuple[str, ...]], list[Problem]]:
+    """MR sequences in files of their own (``case_flair``, ``case_t1``) become the channels of ``case``.
+
+    Only where all images are named so, and no annotation belongs to one sequence alone.
+
+    Returns:
+        the images, the files of each (by its path, in the order of the sequences), and the incomplete cases.
+    """
+    cases: dict[Place, dict[str, str]] = defaultdict(dict)
+    for image in images:
+        match = SEQUENCE.match(image.names[0]) if is_nifti(image.path) else None
+        if match is None:
+            return images, {}, []
+        cases[image.folder, match.group(1)][match.group(2).lower()] = image.path
+    wanted = {place for part in annotations for place in part.places}
+    if not wanted & cases.keys() or wanted & {image.places[0] for image in images}:
+        return images, {}, []
+    usual = Counter(frozenset(found) for found in cases.values()).most_common(1)[0][0]
+    kept, channels, problems = [], {}, []
+    for (folder, name), found in cases.items():
+        files = tuple(found[word] for word in sorted(found))
+        kept.append(Part(files[0], "image", folder, (name,)))
+        channels[files[0]] = files
+        if set(found) != usual:
+            has, expected = (", ".join(sorted(words)) for words in (found, usual))
+            problems.append((tree.path(files[0]), f"the case {name} has {has}, but most have {expected}"))
+    return kept, channels, problems
+
+
+def _sequence_of(path: str) -> str:
+    return SEQUENCE.match(stem(path)).group(2)
+
+
+def _entries(
+    images: list[Part], channels: dict[str, tuple[str, ...]], found: dict[str, dict[str, Label]], tree: Tree
+) -> list[Entry]:
     entries = []
     for image in images:
         folder, name = image.places[0]
         key = "_".join(part for part in (folder.replace("/", "_"), name or tree.root.name) if part)
-        path = tree.path("" if image.path == "." else image.path)
-        entries.append(Entry(key, (path,), folder=folder, **found.get(image.path, {})))
+        paths = [tree.path("" if path == "." else path) for path in channels.get(image.path, (image.path,))]
+        entries.append(Entry(key, tuple(paths), folder=folder, **found.get(image.path, {})))
     return sorted(entries, key=lambda entry: entry.key)
 
 
