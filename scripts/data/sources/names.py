@@ -163,7 +163,7 @@ def _match(parts: list[Part], matcher: Matcher, tree: Tree) -> tuple[dict[str, d
             stack = found[instance[0].path].setdefault(part.role, {})
             stack[instance[1]] = path
         elif image is None:
-            problems.append((path, "there is no image of that name: add or rename one"))
+            problems.append((path, "there is no image of that name, or there are several: add or rename one"))
         elif part.role in found[image.path]:
             other = found[image.path][part.role]
             what = "mask" if part.role == "label" else part.role
