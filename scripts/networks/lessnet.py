@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scripts.errors import InputError
 from scripts.networks.base import SegmentationNetwork
+from scripts.networks.mobilevit import take_any_size
 from scripts.switches import as_bool
 
 
@@ -206,7 +207,7 @@ def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn
         raise InputError(f"backbone: {backbone} has strides {encoder.feature_info.reduction()}; 2, 4, 8, 16, 32 needed")
     if overlay:
         check_pretrained(encoder, backbone, str(pretrained))
-    return encoder
+    return take_any_size(encoder)
 
 
 def check_pretrained(encoder: nn.Module, backbone: str, path: str) -> None:
