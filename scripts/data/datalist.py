@@ -7,9 +7,17 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from scripts.data.files import Item
+from scripts.data.files import Collection, Item
 from scripts.data.layouts import read_layout
-from scripts.data.selection import are_strata, check_sides, complete_split, labelled_count, training_order
+from scripts.data.selection import (
+    NAME_START,
+    are_strata,
+    check_sides,
+    complete_split,
+    labelled_count,
+    shared_starts,
+    training_order,
+)
 from scripts.data.synthetic import write_synthetic_set
 from scripts.errors import InputError
 
@@ -67,6 +75,7 @@ def load_datalist(
     for needed, what in (("label", "mask"), (part, annotation)):
         if not any(needed in item for item in collection.items.values()):
             raise InputError(f"{folder} holds no {what} at all: add {what}s for at least four images.")
+    _warn_of_patients(collection, folder)
     sides = complete_split(collection, val_share, test_share)
     if collection.split and are_strata(sides):
         logger.warning(
@@ -86,6 +95,22 @@ def load_datalist(
         logger.info("%s: %d images are not used (in no list, or without a mask in a held-out group).", folder, unused)
     logger.info("%s: %s", folder, ", ".join(f"{len(items)} {name}" for name, items in datalist.items()))
     return datalist
+
+
+def _warn_of_patients(collection: Collection, folder: Path) -> None:
+    """Tells of names that look like several images a patient, where nothing tells the groups."""
+    if collection.split or any(item["group"] != key for key, item in collection.items.items()):
+        return
+    if starts := shared_starts(list(collection.items)):
+        logger.warning(
+            "%s: the names of its %d images begin in %d ways (%s, ...), but each image is split on its own: if that is "
+            "one patient or video, add --group_pattern '%s', or scores will be too good.",
+            folder,
+            len(collection.items),
+            len(starts),
+            ", ".join(starts[:3]),
+            NAME_START.pattern,
+        )
 
 
 def _labelling_part(annotation: str) -> str:

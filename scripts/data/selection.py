@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -19,6 +20,8 @@ from scripts.data.files import Collection, Item
 from scripts.errors import InputError
 
 logger = logging.getLogger("less_net")
+
+NAME_START = re.compile(r"^(.*?\d[^ _.-]*)[ _.-]")
 
 
 def hash_order(names: list[str] | set[str], salt: str) -> list[str]:
@@ -128,6 +131,15 @@ class _Holders:
             if able:
                 taken.add(fitting or min(able, key=lambda group: sizes[group]))
         return taken
+
+
+def shared_starts(names: Sequence[str]) -> list[str]:
+    """How names begin, up to the first piece with a number (``patient001`` of ``patient001_frame01``), sorted.
+
+    Empty unless all names begin so and several share a beginning: then these may be patients or videos.
+    """
+    starts = {match.group(1) if (match := NAME_START.match(name)) else "" for name in names}
+    return sorted(starts) if "" not in starts and 1 < len(starts) < len(names) else []
 
 
 def check_sides(sides: dict[str, list[Item]], source: str) -> None:

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from scripts.data import load_datalist
-from scripts.data.selection import are_strata, hash_order, labelled_count
+from scripts.data.selection import are_strata, hash_order, labelled_count, shared_starts
 from scripts.errors import InputError
 
 KEYS = [f"k{index:02d}" for index in range(40)]
@@ -145,3 +145,23 @@ def test_few_large_groups_on_all_sides_are_kinds_of_images():
 )
 def test_patients_on_several_sides_are_no_kinds_of_images(sizes):
     assert not are_strata(sides_of(sizes))
+
+
+def test_names_that_look_like_patients_are_told(folder_set, caplog):
+    keys = [f"patient{number:03d}_frame{frame}" for number in range(4) for frame in range(3)]
+    root = folder_set(keys)
+    with caplog.at_level("WARNING", logger="less_net"):
+        load_datalist(root)
+    assert "begin in 4 ways (patient000, patient001, patient002" in caplog.text
+    pattern = caplog.text.split("--group_pattern '")[1].split("'")[0]
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="less_net"):
+        lists = load_datalist(root, group_pattern=pattern)
+    assert not caplog.text
+    sides = [{item["group"] for item in lists[name]} for name in ("training", "validation", "test")]
+    assert all(a.isdisjoint(b) for a in sides for b in sides if a is not b)
+
+
+@pytest.mark.parametrize("names", [["a1", "b2", "c3"], ["img_1", "img_2"], ["p1_a", "p1_b"], ["p1_a", "p2_a"]])
+def test_names_that_tell_nothing(names):
+    assert shared_starts(names) == []

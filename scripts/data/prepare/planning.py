@@ -14,12 +14,11 @@ from scripts.data.layouts import named_groups
 from scripts.data.prepare.duplicates import merge_groups
 from scripts.data.prepare.inspection import Facts
 from scripts.data.reader import IGNORE_INDEX
-from scripts.data.selection import are_strata, check_sides, complete_split
+from scripts.data.selection import NAME_START, are_strata, check_sides, complete_split, shared_starts
 from scripts.data.sources.base import Entry, Problem
 from scripts.errors import InputError
 
 LONGEST = 150  # bytes of a file name without its suffix; file systems take 255
-START = re.compile(r"^(.*?\d[^ _.-]*)[ _.-]")  # of a name, up to the first piece with a number: patient001_frame01
 LISTS = ("training", "unlabeled", "validation", "test")
 
 
@@ -75,13 +74,14 @@ def group_hint(entries: Sequence[Entry], group_by: str) -> str:
     if group_by or any(entry.side or entry.facts.get("group") for entry in entries):
         return ""
     folders = {entry.folder for entry in entries}
-    starts = {match.group(1) if (match := START.match(entry.key)) else "" for entry in entries}
+    folders = sorted(folders) if "" not in folders and 1 < len(folders) < len(entries) else []
+    starts = shared_starts([entry.key for entry in entries])
     for found, what, option in (
         (folders, "lie in {} folders", "folder"),
-        (starts, "have names that begin in {} ways", f"'pattern:{START.pattern}'"),
+        (starts, "have names that begin in {} ways", f"'pattern:{NAME_START.pattern}'"),
     ):
-        if "" not in found and 1 < len(found) < len(entries):
-            shown = ", ".join([*sorted(found)[:3], *(["..."] if len(found) > 3 else [])])
+        if found:
+            shown = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
             return (
                 f"The {len(entries)} images {what.format(len(found))} ({shown}), but each of them is split on its own: "
                 f"if that is one patient or video, add --group-by {option}, or test scores will be too good."
