@@ -22,6 +22,7 @@ logger = logging.getLogger("less_net")
 
 MODES = ("auto", "memory", "disk", "none")
 SHARE = 0.5  # of what is free that a list of images may take: two more lists, and the training itself, need some too
+FILLERS = 4  # threads that fill the memory
 CGROUP_LIMITS = (  # a container may have less memory than its machine: (limit, in use), cgroup 2 and 1
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -33,7 +34,7 @@ def cached_dataset(
     transform: Callable,
     cache: str = "auto",
     cache_dir: str | Path | None = None,
-    num_workers: int = 4,
+    num_workers: int = 0,
 ) -> Dataset:
     """MONAI's ``CacheDataset``, ``PersistentDataset`` or ``Dataset``, whichever the size of the images allows.
 
@@ -46,7 +47,8 @@ def cached_dataset(
         transform: deterministic preprocessing, whose result is kept.
         cache: ``auto``, ``memory``, ``disk`` or ``none``.
         cache_dir: folder for ``disk``, of this run and this preprocessing alone; a resumed run finds its files there.
-        num_workers: threads that fill the memory.
+        num_workers: processes of the loader. Without any, an image is kept when it is first read, so that a run starts
+            at once on however many images; with some, the memory is filled before, so that they share it.
 
     Raises:
         InputError: no such ``cache``, or ``disk`` without ``cache_dir``.
@@ -59,7 +61,8 @@ def cached_dataset(
     if reason:
         logger.info("%d images are kept %s: %s", len(data), "on the disk" if mode == "disk" else "nowhere", reason)
     if mode in ("memory", "auto"):
-        return CacheDataset(data, transform, num_workers=num_workers, progress=sys.stderr.isatty())
+        lazy = {"runtime_cache": int(num_workers) == 0}
+        return CacheDataset(data, transform, num_workers=FILLERS, progress=sys.stderr.isatty(), **lazy)
     return PersistentDataset(data, transform, cache_dir) if mode == "disk" else Dataset(data, transform)
 
 

@@ -58,6 +58,21 @@ def test_every_place_gives_the_same_values(tmp_path, cache, kind):
             assert found["label"].dtype == torch.uint8
 
 
+@pytest.mark.parametrize("workers, before", [(0, 0), (2, 5)])
+def test_memory_is_filled_at_once_only_for_worker_processes(workers, before):
+    calls = []
+
+    def counted(item):
+        calls.append(item["key"])
+        return to_tensors(item)
+
+    dataset = cached_dataset(DATA, Compose([Lambda(counted)]), "memory", num_workers=workers)
+    assert len(calls) == before
+    for _ in range(2):
+        assert [dataset[index]["key"] for index in range(5)] == list("01234")
+    assert sorted(calls) == list("01234")
+
+
 def test_disk_cache_is_found_again(tmp_path):
     calls = []
 
