@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import benchmark, check, demo, prepare, report, scribbles
+from bundle import benchmark, check, demo, export, prepare, report, scribbles
 from scripts.errors import InputError
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "prepare": prepare,
     "check": check,
     "scribbles": scribbles,
+    "export": export,
     "benchmark": benchmark,
     "report": report,
 }
