@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import tempfile
 import warnings
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.errors import InputError
+from scripts.networks import OnnxNetwork
 
 IMAGE, LOGITS, OPSET = "image", "pred", 17
 AXES = {0: "batch", 2: "x", 3: "y"}
@@ -33,7 +35,7 @@ def to_onnx(network: nn.Module, example: Tensor, properties: Mapping[str, Any] |
     Args:
         network: in evaluation mode.
         example: image (B, C, X, Y) to trace with, B of at least 2.
-        properties: written into the file, as text.
+        properties: written into the file, as JSON.
 
     Raises:
         InputError: onnx is not installed.
@@ -53,7 +55,7 @@ def to_onnx(network: nn.Module, example: Tensor, properties: Mapping[str, Any] |
             dynamic_axes={IMAGE: AXES, LOGITS: AXES},
         )
     model = onnx.load_model_from_string(file.getvalue())
-    onnx.helper.set_model_props(model, {key: str(value) for key, value in (properties or {}).items()})
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in (properties or {}).items()})
     return model.SerializeToString()
 
 
@@ -138,11 +140,7 @@ def loaded(form: str, content: bytes) -> Run:
             return torch.jit.load(io.BytesIO(content))
     if form == "pt2":
         return torch.export.load(io.BytesIO(content)).module()
-    runtime = _module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda image: torch.from_numpy(session.run(None, {IMAGE: image.numpy()})[0])
+    return OnnxNetwork(content)
 
 
 @torch.no_grad()

@@ -1,0 +1,91 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""An exported network that ONNX Runtime computes, in the place of the network that PyTorch computes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn as nn
+from monai.utils import convert_to_dst_type, ensure_tuple_rep
+from torch import Tensor
+
+from scripts.errors import InputError
+
+BACKENDS = ("torch", "onnxruntime")
+EXPORT = "run `python -m bundle export`"
+
+
+class OnnxNetwork(nn.Module):
+    """Calls an ONNX file like a network: images in, logits out; computed on the CPU, with as many threads as torch has.
+
+    It has no parameters: there is nothing to train and nothing to load into it.
+
+    Args:
+        model: path of the file, or its content.
+        expected: parameters of this run by config key (image_size, in_channels, num_classes); those that the file
+            names as well, as those of ``python -m bundle export`` do, must be the same.
+
+    Shapes:
+        (B, C, X, Y) float in [0, 1] -> logits (B, K, X, Y), on the device and with the metadata of the input.
+
+    Raises:
+        InputError: onnxruntime is not installed, no such file, not ONNX, made for other parameters; and when it is
+            called with a shape that the file does not take.
+    """
+
+    def __init__(self, model: str | Path | bytes, expected: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.name = "the ONNX model" if isinstance(model, bytes) else str(model)
+        self.session = self._open(model)
+        self.image, self.logits = self.session.get_inputs()[0], self.session.get_outputs()[0]
+        self._check(expected or {})
+
+    def _open(self, model: str | Path | bytes) -> Any:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise InputError("backend: onnxruntime is not installed: run pip install onnxruntime") from error
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise InputError(f"there is no ONNX model {model}: check the path, or {EXPORT}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        try:
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a different type for every kind of damage
+            raise InputError(f"{self.name} is not a readable ONNX model: {EXPORT} and pass its model.onnx") from error
+
+    def _check(self, expected: Mapping[str, Any]) -> None:
+        made_for = self.session.get_modelmeta().custom_metadata_map
+        for key, value in expected.items():
+            there = json.loads(made_for[key]) if key in made_for else value
+            if ensure_tuple_rep(there, 2) != ensure_tuple_rep(value, 2):
+                shown = json.dumps(there).replace(" ", "")
+                raise InputError(
+                    f"{self.name} was exported for {key} {shown}, here it is {value}: pass --{key} {shown}"
+                )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.image.shape
+        if len(shape) != x.ndim or any(isinstance(n, int) and n != found for n, found in zip(shape, x.shape)):
+            raise InputError(f"{self.name} takes images of shape {shape}, not {list(x.shape)}: {EXPORT} for any size")
+        content = x.detach().cpu().contiguous().numpy()
+        return convert_to_dst_type(self.session.run([self.logits.name], {self.image.name: content})[0], x)[0]
+
+
+def on_backend(network: nn.Module, backend: str, path: str, expected: Mapping[str, Any] | None = None) -> nn.Module:
+    """``network`` itself for the backend ``torch``, the ONNX file at ``path`` for ``onnxruntime``.
+
+    Raises:
+        InputError: no such backend, ``path`` is of the other one, or see :class:`OnnxNetwork`.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"backend is '{backend}': give one of {', '.join(BACKENDS)}")
+    if backend == "onnxruntime":
+        return OnnxNetwork(path, expected)
+    if Path(path).suffix == ".onnx":
+        raise InputError(f"{path} is an ONNX model: pass --backend onnxruntime")
+    return network

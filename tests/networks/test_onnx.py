@@ -1,0 +1,101 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Inference through ONNX Runtime: one value of the config, the masks of PyTorch, and clear words for the wrong file."""
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import MetaTensor
+from PIL import Image
+
+from scripts import export
+from scripts.data import load_datalist
+from scripts.errors import InputError
+from scripts.networks import LESSNet, OnnxNetwork, on_backend
+from tests.tiny import ROOT, error_text
+
+SETTINGS = {"image_size": [64, 64], "in_channels": 3, "num_classes": 2}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """LESSNet with the shared weights."""
+    network = LESSNet().eval()
+    network.load_state_dict(torch.load(ROOT / "models" / "model.pt", weights_only=True))
+    return network
+
+
+@pytest.fixture(scope="module")
+def model(network, tmp_path_factory):
+    """Path of its ONNX file, exported for 64 pixels."""
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    path.write_bytes(export.to_onnx(network, torch.rand(2, 3, 64, 64), SETTINGS))
+    return path
+
+
+def predict(folder, output, **overrides):
+    settings = {"bundle_root": str(ROOT), "dataset_dir": str(folder), "output_dir": str(output), "image_size": 64}
+    settings |= {"device": "cpu", "batch_size": 3} | overrides
+    config = str(ROOT / "configs" / "inference.json")
+    workflow = ConfigWorkflow(config_file=config, workflow_type="infer", logging_file=False, **settings)
+    workflow.initialize()
+    workflow.run()
+    return {path.name: np.asarray(Image.open(path)) for path in sorted(output.iterdir())}
+
+
+def test_the_masks_are_those_of_pytorch(synthetic_set, model, tmp_path):
+    folder = next(iter({path.rpartition("/")[0] for path in images(synthetic_set)}))
+    torch_masks = predict(folder, tmp_path / "torch")
+    # network_def stays with random weights here, so that nothing but the ONNX file can have made these
+    masks = predict(folder, tmp_path / "onnx", backend="onnxruntime", ckpt_path=str(model))
+    assert masks.keys() == torch_masks.keys() and len(masks) == 20
+    different = np.mean([(masks[name] != torch_masks[name]).mean() for name in masks])
+    assert different <= 0.001
+    assert 0 < np.mean([mask > 0 for mask in masks.values()]) < 1
+
+
+def images(dataset):
+    return [item["image"] for items in load_datalist(dataset).values() for item in items]
+
+
+def test_tensor_in_tensor_out_with_metadata(network, model):
+    image = MetaTensor(torch.rand(2, 3, 80, 49), meta={"spacing": 3})
+    found = OnnxNetwork(model)(image)
+    assert isinstance(found, MetaTensor) and found.meta["spacing"] == 3
+    with torch.no_grad():
+        wanted = network(image.as_tensor())
+    torch.testing.assert_close(found.as_tensor(), wanted, atol=1e-4, rtol=0)
+    assert type(OnnxNetwork(model)(image.as_tensor().double().float())) is torch.Tensor
+
+
+def test_a_size_means_the_same_as_a_pair(model):
+    OnnxNetwork(model, SETTINGS | {"image_size": 64})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"ckpt_path": str(ROOT / "models" / "model.pt")}, "is not a readable ONNX model"),
+        ({"ckpt_path": "none.onnx"}, "there is no ONNX model none.onnx"),
+        ({"backend": "tensorrt"}, "backend is 'tensorrt': give one of torch, onnxruntime"),
+        ({"backend": "torch"}, "is an ONNX model: pass --backend onnxruntime"),
+        ({"image_size": 96}, r"was exported for image_size \[64,64\], here it is 96: pass --image_size \[64,64\]"),
+        ({"num_classes": 3}, "was exported for num_classes 2, here it is 3: pass --num_classes 2"),
+    ],
+)
+def test_wrong_files_and_values_end_in_a_sentence(overrides, sentence, synthetic_set, model, tmp_path):
+    folder = images(synthetic_set)[0].rpartition("/")[0]
+    with pytest.raises(Exception) as caught:
+        predict(folder, tmp_path / "out", **({"backend": "onnxruntime", "ckpt_path": str(model)} | overrides))
+    with pytest.raises(InputError, match=sentence):
+        raise InputError(error_text(caught.value))
+
+
+def test_a_shape_that_the_file_does_not_take(model):
+    with pytest.raises(InputError, match=r"takes images of shape .* not \[1, 4, 64, 64\]"):
+        OnnxNetwork(model)(torch.rand(1, 4, 64, 64))
+
+
+def test_torch_is_the_network_itself(network):
+    assert on_backend(network, "torch", "model.pt") is network
