@@ -89,6 +89,7 @@ def test_onnx_with_any_batch_and_size(bundle, network):
         np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.slow
 def test_torch_export_with_any_batch_and_size(network):
     """From 129 pixels on: below, the deepest map has one patch in a row, which torch.export takes for a constant."""
     axes = {0: torch.export.Dim("batch", min=1, max=64), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
