@@ -37,7 +37,7 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             temporary.unlink()
         raise InputError(
             f"cannot write {path} ({error.strerror}), what was there before is unharmed: free space or make the folder "
-            "writable, then continue with --resume true"
+            "writable, then start again (a training with --resume true)"
         ) from error
 
 

@@ -48,7 +48,7 @@ def install_excepthook() -> None:
         if known is not None:
             print(f"error: {known}", file=sys.stderr)
         elif full is not None:
-            print(f"error: {full}: free space, then continue with --resume true", file=sys.stderr)
+            print(f"error: {full}: free space, then start again (a training with --resume true)", file=sys.stderr)
         elif any(isinstance(e, KeyboardInterrupt) for e in chain(error)):
             print("interrupted; a training continues with --resume true, a clustering as it is", file=sys.stderr)
         else:
