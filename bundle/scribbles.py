@@ -8,6 +8,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
     measured = list(_write_all(items, paths, found.num_classes, arguments))
     write_datalist(found, paths, output)
     print(f"{len(items)} scribbles of {found.num_classes} classes in {output / 'scribbles'}")
-    print(f"{output / 'datalist.json'} lists them; train with --dataset_dir {output} --annotation scribble")
+    settings = f"--annotation scribble --ignore_value {found.num_classes} --num_classes {found.num_classes}"
+    print(f"{output / 'datalist.json'} lists them; train with --dataset_dir {shlex.quote(str(output))} {settings}")
     print("\n".join(as_table(measured, found.num_classes)))
     if arguments.compare:
         _draw(items, paths, found.num_classes, output)
@@ -136,7 +138,7 @@ def write_datalist(found: Survey, paths: dict[str, Path], output: Path) -> None:
         for name, items in found.lists.items()
         if name in LISTS
     }
-    content = json.dumps({"ordered": found.ordered, **lists}, indent=1)
+    content = json.dumps({"num_classes": found.num_classes, "ordered": found.ordered, **lists}, indent=1)
     atomic_write(output / "datalist.json", content.encode())
 
 

@@ -4,6 +4,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from bundle.__main__ import main
-from scripts.data import load_datalist
+from scripts.data import check_datalist, load_datalist
 from scripts.data.survey import survey
+from scripts.errors import InputError
 
 
 def contents(folder):
@@ -38,6 +40,14 @@ def test_the_output_is_a_dataset_of_its_own(synthetic_set, tmp_path, capsys):
     strokes = np.asarray(picture)
     assert picture.mode == "L" and set(np.unique(strokes)) <= {0, 1, 2}
     assert (strokes[strokes < 2] == mask[strokes < 2]).all()
+    words = shlex.split(printed.split("train with ")[1].splitlines()[0])
+    told = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2]))
+    count, ignored = int(told["num_classes"]), int(told["ignore_value"])
+    check_datalist(
+        load_datalist(told["dataset_dir"], num_classes=count, annotation=told["annotation"]), count, 3, ignored
+    )
+    with pytest.raises(InputError, match="holds the value 2"):
+        check_datalist(made, count, 3)
 
 
 def test_the_seed_gives_the_bytes(synthetic_set, tmp_path):
