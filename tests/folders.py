@@ -62,26 +62,31 @@ def volumes(count: int, shape: Sequence[int] = (20, 24, 5), seed: int = 0) -> li
 
 def save_series(folder: Path, array: np.ndarray, spacing: tuple[float, float, float] = (0.7, 0.7, 5.0)) -> list[Path]:
     """Writes an array (X, Y, Z) int16 as one DICOM series, axial from the feet up; the file names run the other way."""
+    import pydicom
     from pydicom.uid import generate_uid
 
+    checked = {"enforce_file_format": True} if pydicom.__version__ >= "3" else {"write_like_original": False}
     folder.mkdir(parents=True, exist_ok=True)
     series, count = generate_uid(), array.shape[-1]
     paths = []
     for index in range(count):
         path = folder / f"IM{count - index:04d}.dcm"
         frame = _dicom(array[..., index].T.astype(np.int16), series, index, spacing)
-        frame.save_as(path, enforce_file_format=True)
+        frame.save_as(path, **checked)
         paths.append(path)
     return paths
 
 
 def _dicom(pixels: np.ndarray, series: str, index: int, spacing: tuple[float, float, float]):
+    import pydicom
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if pydicom.__version__ < "3":
+        data.is_little_endian, data.is_implicit_VR = True, False
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
     data.SeriesInstanceUID, data.InstanceNumber = series, index + 1
