@@ -59,17 +59,22 @@ def frame_count(path: str | Path) -> int:
         InputError: the file is not readable.
     """
     with reading(path):
-        return _frames_in(_header(path))
+        return _frames_in(read_header(path))
 
 
 def _frames_in(data: Any) -> int:
     return int(data.get("NumberOfFrames", 1) or 1)
 
 
-def _header(path: str | Path) -> Any:
+def read_header(path: str | Path, tags: Sequence[str] | None = None) -> Any:
+    """The data set of a file without its pixels; with ``tags`` those attributes alone, which is faster.
+
+    Raises:
+        InputError: the file is damaged, or pydicom is missing.
+    """
     pydicom = _pydicom()
     with reading(path):
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
 
 
 def _open(path: str | Path) -> Any:
@@ -157,7 +162,7 @@ def read_series(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
             lie unevenly (one is missing), or a file that is not readable.
     """
     with decoding(folder):
-        headers = {path: header for path in series_files(folder) if "Rows" in (header := _header(path))}
+        headers = {path: header for path in series_files(folder) if "Rows" in (header := read_header(path))}
         _check_one_series(headers, folder)
         if len(headers) == 1:
             return read_frames(next(iter(headers)))

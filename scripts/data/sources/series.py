@@ -7,29 +7,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scripts.data.dicom import LPS_TO_RAS
-from scripts.data.files import reading
+from scripts.data.dicom import LPS_TO_RAS, read_header
 from scripts.errors import InputError
 
+#: what tells slices of a series from single frames
 TAGS = ["SeriesInstanceUID", "ImagePositionPatient", "NumberOfFrames"]
-
-
-def header(path: str | Path) -> Any:
-    """What tells slices of a series from single frames; the rest of the file is not read.
-
-    Raises:
-        InputError: the file is damaged, or pydicom is missing.
-    """
-    try:
-        import pydicom
-    except ImportError:
-        raise InputError("DICOM files need the package pydicom: install it with 'pip install pydicom'.") from None
-    with reading(path):
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
 
 
 def has_magic(path: str | Path) -> bool:
@@ -51,7 +36,7 @@ def is_stack(paths: list[str]) -> bool:
     """
     if len(paths) < 2:
         return False
-    headers = [header(path) for path in paths]
+    headers = [read_header(path, TAGS) for path in paths]
     placed = Counter(str(one.get("SeriesInstanceUID", "")) for one in headers if one.get("ImagePositionPatient"))
     stacks = [series for series, count in placed.items() if count > 1]
     if len(stacks) > 1:
@@ -62,7 +47,7 @@ def is_stack(paths: list[str]) -> bool:
 
 def slice_index(path: str | Path, affine: np.ndarray) -> int:
     """The number of a file's slice along the third axis of the volume whose affine (4, 4) leads to RAS+ millimetres."""
-    position = np.asarray(list(header(path).ImagePositionPatient), dtype=float) * LPS_TO_RAS
+    position = np.asarray(list(read_header(path, TAGS).ImagePositionPatient), dtype=float) * LPS_TO_RAS
     return int(round((np.linalg.inv(affine) @ [*position, 1.0])[2]))
 
 
