@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DATA ?=
 OUTPUT ?=
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow package lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ test: $(STAMP) ## the tests (minutes)
 
 test-slow: $(STAMP) ## the long checks that CI leaves out
 	@$(PYTHON) -m pytest -m slow
+
+package: $(STAMP) ## the Model Zoo folder and zip of the last commit, in dist/ or OUTPUT=<folder>
+	@$(PYTHON) -m bundle package --output "$(or $(OUTPUT),dist)" --overwrite
 
 lint: $(STAMP) ## isort, black and flake8, as the Model Zoo runs them
 	@$(PYTHON) -m isort --check bundle scripts tests && $(PYTHON) -m black --check -q bundle scripts tests && $(PYTHON) -m flake8 bundle scripts tests

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import benchmark, check, demo, export, prepare, report, scribbles
+from bundle import benchmark, check, demo, export, package, prepare, report, scribbles
 from scripts.errors import InputError
 
 COMMANDS = {
@@ -20,6 +20,7 @@ COMMANDS = {
     "export": export,
     "benchmark": benchmark,
     "report": report,
+    "package": package,
 }
 
 
