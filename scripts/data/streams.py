@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from scripts.errors import InputError
+
 LABELLED_KEYS = ("image", "label", "key")
 UNLABELLED_KEYS = ("image", "key")
 
@@ -78,7 +80,8 @@ class TwoStreamLoader:
     position when a run is resumed. Draws nothing from the global generators.
 
     Args:
-        labelled: data set of items with ``image``, ``label`` and ``key``; at least one.
+        labelled: data set of items with ``image``, ``label`` and ``key``; empty (a federated site without masks): the
+            labelled part of every batch holds no image, (0, C, X, Y) and (0, 1, X, Y).
         unlabelled: data set of items with ``image`` and ``key``; empty or None: the labelled images serve, without
             their labels.
         batch_size: labelled images an iteration.
@@ -86,6 +89,9 @@ class TwoStreamLoader:
         epoch_length: iterations an epoch.
         seed: seed of the order.
         num_workers: worker processes of each stream; cached data sets need none.
+
+    Raises:
+        InputError: there is neither a labelled image nor an unlabelled stream.
 
     Example:
         >>> items = [{"image": torch.zeros(3, 8, 8), "label": torch.zeros(1, 8, 8), "key": str(n)} for n in range(4)]
@@ -106,9 +112,15 @@ class TwoStreamLoader:
     ) -> None:
         self.epoch_length, self.position = int(epoch_length), 0
         self.seed, self.num_workers = int(seed), int(num_workers)
-        self.loaders = {"labelled": self._loader(PickKeys(labelled, LABELLED_KEYS), batch_size, stream=0)}
+        pool = unlabelled if unlabelled is not None and len(unlabelled) else labelled  # type: ignore[arg-type]
+        if not len(labelled) and not (unlabelled_batch_size and len(pool)):  # type: ignore[arg-type]
+            raise InputError(
+                "no image is labelled, and no unlabelled ones are read: give masks, or unlabelled_batch_size 1 or more"
+            )
+        self.loaders = {}
+        if len(labelled):  # type: ignore[arg-type]
+            self.loaders["labelled"] = self._loader(PickKeys(labelled, LABELLED_KEYS), batch_size, stream=0)
         if unlabelled_batch_size:
-            pool = unlabelled if unlabelled is not None and len(unlabelled) else labelled  # type: ignore[arg-type]
             self.loaders["unlabelled"] = self._loader(PickKeys(pool, UNLABELLED_KEYS), unlabelled_batch_size, stream=1)
 
     def _loader(self, dataset: Dataset, batch_size: int, stream: int) -> DataLoader:
@@ -137,4 +149,11 @@ class TwoStreamLoader:
             loader.batch_sampler.start = self.position
         for batches in zip(*self.loaders.values()):
             self.position += 1
-            yield dict(zip(self.loaders, batches))
+            batch = dict(zip(self.loaders, batches))
+            yield batch if "labelled" in batch else {"labelled": nothing_labelled(batch["unlabelled"])} | batch
+
+
+def nothing_labelled(unlabelled: dict[str, Any]) -> dict[str, Any]:
+    """The labelled part of a batch where no image is labelled: the shapes of the images, but none of them."""
+    image = unlabelled["image"][:0]
+    return {"image": image, "label": image.new_zeros((0, 1, *image.shape[2:]), dtype=torch.uint8), "key": []}

@@ -45,6 +45,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         amp_kwargs: further arguments of ``torch.autocast``, such as ``dtype``.
         compile: ``torch.compile`` the network.
         compile_kwargs: arguments of ``torch.compile``.
+        planned_epochs: epochs that the ramps of the rule are stretched over, where a run is only a part of the training
+            (the rounds of a federation); default: ``max_epochs``.
 
     Example:
         >>> trainer = SemiSupervisedTrainer(
@@ -72,6 +74,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         amp_kwargs: dict[str, Any] | None = None,
         compile: bool = False,
         compile_kwargs: dict[str, Any] | None = None,
+        planned_epochs: int | None = None,
     ) -> None:
         # handlers look for these when they attach, inside super().__init__
         self.stateful: dict[str, Any] = {}
@@ -93,7 +96,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             compile=as_bool(compile, "compile"),
             compile_kwargs=compile_kwargs,
         )
-        self.weak_view, self.max_norm = weak_view, max_norm
+        self.weak_view, self.max_norm, self.planned_epochs = weak_view, max_norm, planned_epochs
         self.memory_format = torch.channels_last if as_bool(channels_last, "channels_last") else torch.contiguous_format
         for module in (network, loss_function):
             module.to(memory_format=self.memory_format)
@@ -116,8 +119,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done before the present iteration, in [0, 1)."""
-        return (self.state.iteration - 1) / (self.state.max_epochs * self.state.epoch_length)
+        """Share of the training that is done before the present iteration, in [0, 1)."""
+        return (self.state.iteration - 1) / ((self.planned_epochs or self.state.max_epochs) * self.state.epoch_length)
 
     def run(self) -> None:  # type: ignore[override]
         """Train until ``max_epochs``, or go on where a loaded checkpoint stood."""

@@ -73,8 +73,25 @@ class LearningRule(nn.Module, ABC):
             network: the student (possibly wrapped by DDP or compiled), in training mode.
             batch: ``{"labelled": {"image": (B, C, X, Y) in [0, 1], "label": (B, 1, X, Y) long}, "unlabelled":
                 {"image": (U, C, X, Y)}}`` on the device, already through the weak view; labels hold 255 where ignored.
+                B is 0 at a federated site without masks.
             progress: share of the run done, in [0, 1).
         """
+
+    def labelled(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The labelled part of a batch, for rules that teach nothing without it.
+
+        The others read ``batch["labelled"]``, which may hold no image: their supervised loss is then 0, and the
+        teacher, which is the network that was received, teaches alone.
+
+        Raises:
+            InputError: no image is labelled.
+        """
+        if not len(batch["labelled"]["image"]):
+            raise InputError(
+                f"no image here is labelled, and {type(self).__name__} learns nothing without: use a rule whose "
+                "teacher is the network that was received, such as configs/methods/less_net.yaml"
+            )
+        return batch["labelled"]
 
     def unlabelled(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
         """The unlabelled images (U, C, X, Y) of a batch.

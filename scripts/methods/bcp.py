@@ -40,7 +40,8 @@ class BidirectionalCopyPaste(LearningRule):
         self.pretrain, self.area = pretrain, (side**2, side**2)
 
     def forward(self, network, batch, progress):
-        images, labels, unlabelled = batch["labelled"]["image"], batch["labelled"]["label"], self.unlabelled(batch)
+        labelled, unlabelled = self.labelled(batch), self.unlabelled(batch)
+        images, labels = labelled["image"], labelled["label"]
         if progress < self.pretrain:
             images, labels = cut_mix((images, labels), p=1.0, area=self.area, aspect=1.0)
             return {"supervised": self.loss(network(self.strong_view(images)), labels)}

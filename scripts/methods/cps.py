@@ -33,7 +33,8 @@ class CrossPseudoSupervision(LearningRule):
         self.peer = peer
 
     def forward(self, network, batch, progress):
-        labelled, count = batch["labelled"], len(batch["labelled"]["image"])
+        labelled = self.labelled(batch)  # nobody sends the second network, so labels alone can teach it
+        count = len(labelled["image"])
         images = self.strong_view(torch.cat([labelled["image"], self.unlabelled(batch)]))
         first, second = network(images), self.peer(images)
         decisions = first.argmax(dim=1), second.argmax(dim=1)

@@ -78,7 +78,7 @@ class CriiNet(LearningRule):
         losses = {"supervised": (self.loss(refined[:count], labels) + self.loss(coarse[:count], labels)) / 2}
         if self.consistency:
             losses["consistency"] = self.disagreement(coarse[count:], refined[count:])
-        if self.embed is not None:
+        if self.embed is not None and count:
             losses |= self.rank(self.embed(refinement[:count]), labels, images)
         return losses
 

@@ -151,8 +151,9 @@ class LessNet(LearningRule):
         truth = F.one_hot(torch.where(valid, labels, 0)[:, 0].long(), self.num_classes).movedim(-1, 1).to(target.dtype)
         pool = [torch.cat(pair) for pair in ((unlabelled, images), (target, truth), (weight, valid.to(weight.dtype)))]
         other = another(size, device)
-        from_labelled = size + torch.randint(0, len(images), (size,), device=device)
-        partner = torch.where(torch.rand(size, device=device) < self.mix_labelled, from_labelled, other)
+        from_labelled = size + torch.randint(0, max(len(images), 1), (size,), device=device)
+        share = self.mix_labelled if len(images) else 0.0
+        partner = torch.where(torch.rand(size, device=device) < share, from_labelled, other)
         boxes = random_boxes(size, (unlabelled.shape[-2], unlabelled.shape[-1]), device, p=self.cutmix)
         mixed = [torch.where(boxes, values[partner], values[:size]) for values in pool]
         return mixed[0], mixed[1], mixed[2]

@@ -85,7 +85,8 @@ class MultiscaleContrast(LearningRule):
         self.memories = nn.ModuleList(ClassMemory(num_classes, memory, dim) for _ in range(2 if self.patch else 0))
 
     def forward(self, network, batch, progress):
-        labels, networks = batch["labelled"]["label"], (network, self.peer)
+        # nobody sends the second network to a site, so labels alone can teach it
+        labels, networks = self.labelled(batch)["label"], (network, self.peer)
         unlabelled = self.unlabelled(batch) if self.cross or self.embed else labels.new_zeros(0)
         count, size = len(labels), len(unlabelled)
         seen = [self.look(each, batch["labelled"]["image"], unlabelled) for each in networks]

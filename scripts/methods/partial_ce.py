@@ -11,5 +11,5 @@ class PartialCE(ScribbleRule):
     """Cross-entropy over the scribbled pixels of the strong view, nothing else; unlabelled images are not looked at."""
 
     def forward(self, network, batch, progress):
-        labelled = batch["labelled"]
+        labelled = self.labelled(batch)
         return {"supervised": self.loss(network(self.strong_view(labelled["image"])), labelled["label"])}

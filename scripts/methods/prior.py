@@ -36,14 +36,17 @@ class ClassPrior(nn.Module):
 
     @torch.no_grad()
     def observe(self, labels: Tensor, probabilities: Tensor) -> None:
-        """Take in labels (B, 1, X, Y) of labelled images and the teacher's probabilities (U, K, X, Y)."""
+        """Take in labels (B, 1, X, Y) of labelled images and the teacher's probabilities (U, K, X, Y).
+
+        Without labelled images nothing is known of the classes: both uses then change nothing.
+        """
         member = labels == torch.arange(self.num_classes, device=labels.device).view(1, -1, 1, 1)
         share = member.sum(dim=(0, 2, 3)) / (labels != IGNORE_INDEX).sum().clamp(min=1)
         self.count.add_(1)
         weight = torch.clamp(1 / self.count, min=self.momentum)
         for buffer, value in (
             (self.pixels, share),
-            (self.images, member.any(dim=-1).any(dim=-1).float().mean(dim=0)),
+            (self.images, member.any(dim=-1).any(dim=-1).float().sum(dim=0) / max(len(labels), 1)),
             (self.predicted, probabilities.mean(dim=(0, 2, 3))),
         ):
             buffer.lerp_(value.to(buffer.dtype), weight)

@@ -11,5 +11,5 @@ class Supervised(LearningRule):
     """The loss of the labelled images in their strong view; the unlabelled images are not looked at."""
 
     def forward(self, network, batch, progress):
-        labelled = batch["labelled"]
+        labelled = self.labelled(batch)
         return {"supervised": self.loss(network(self.strong_view(labelled["image"])), labelled["label"])}

@@ -47,6 +47,8 @@ class StrongView(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, X, Y) in [0, 1] -> the same shape and range."""
+        if not len(image):  # a batch without labelled images
+            return image
         image = self.jitter_colour(image)
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
         image = (image - mean) * self.factor(image, self.contrast) + mean

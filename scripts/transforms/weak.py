@@ -46,6 +46,8 @@ class WeakView(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(image (B, C, X, Y) in [0, 1], label (B, 1, X, Y) or None) -> the same, seen through one random geometry."""
+        if not len(image):  # a batch without labelled images
+            return image, label
         grid = F.affine_grid(self.draw(image), list(image.shape), align_corners=False)
         warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         if label is None:
