@@ -18,13 +18,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_dilation
 
 BLUE, YELLOW, VERMILION = (86, 180, 233), (240, 228, 66), (213, 94, 0)
 CLASS_COLOURS = [YELLOW, BLUE, (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), VERMILION]
 INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (105, 105, 112)
 IGNORE_INDEX = 255
 FILL = 0.3
+OUTLINE = 3  # pixels around a region that its outline takes, the dark line with it
 PANEL_SIDE, OVERLAY_SIDE, SHEET_SIDE, MOST_SIDE = 384, 512, 256, 1024
 TEXT, PAD = 20, 12
 
@@ -74,7 +74,20 @@ def scaled(image: np.ndarray, side: int, masks: Sequence[np.ndarray]) -> tuple[n
 
 
 def _blend(rgb: np.ndarray, where: np.ndarray, colour: Colour, share: float) -> None:
-    rgb[where] = (rgb[where] * (1 - share) + np.array(colour) * share).astype(np.uint8)
+    """Mixes a colour into the pixels ``where``, in place.
+
+    The whole rectangle around them is computed in integers and taken over by bits: on a frame of a video that is
+    several times as fast as indexing the pixels.
+    """
+    if not where.any():
+        return
+    assert rgb.strides[1:] == (3, 1), "else the rows below would be a copy"
+    place, weight = _around(where), round(256 * share)
+    chosen = where[place]
+    flat = rgb[place].reshape(len(chosen), -1)  # rows of R, G, B, R, G, B, ...
+    colours = np.tile(np.array(colour, np.uint16) * np.uint16(weight), chosen.shape[1])
+    blended = ((flat * np.uint16(256 - weight) + colours) >> 8).astype(np.uint8)
+    flat ^= (flat ^ blended) & np.repeat(chosen * np.uint8(255), 3, axis=1)
 
 
 def _outline(rgb: np.ndarray, mask: np.ndarray, k: int, colour: Colour) -> None:
@@ -82,9 +95,26 @@ def _outline(rgb: np.ndarray, mask: np.ndarray, k: int, colour: Colour) -> None:
 
     A line goes over the background and lower classes only, so that of two classes that touch one draws the border.
     """
-    line = binary_dilation(mask == k, iterations=2)
-    _blend(rgb, binary_dilation(line) & ~line & (mask < k), (0, 0, 0), 0.6)
-    rgb[line & (mask < k)] = colour
+    line, below = _grown(_grown(mask == k)), mask < k
+    _blend(rgb, _grown(line) & ~line & below, (0, 0, 0), 0.6)
+    _blend(rgb, line & below, colour, 1.0)
+
+
+def _grown(region: np.ndarray) -> np.ndarray:
+    """A boolean region with its four neighbours (scipy's ``binary_dilation`` is slower by far)."""
+    grown = region.copy()
+    grown[1:] |= region[:-1]
+    grown[:-1] |= region[1:]
+    grown[:, 1:] |= region[:, :-1]
+    grown[:, :-1] |= region[:, 1:]
+    return grown
+
+
+def _around(region: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """The smallest rectangle around a region that is not empty, ``margin`` pixels wider on each side."""
+    ends = [np.flatnonzero(region.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    rows, columns = (slice(max(0, first - margin), last + margin + 1) for first, last in ends)
+    return rows, columns
 
 
 def draw_mask(rgb: np.ndarray, mask: np.ndarray, fill: float = 0.0, colours: Sequence[Colour] | None = None) -> None:
@@ -96,11 +126,17 @@ def draw_mask(rgb: np.ndarray, mask: np.ndarray, fill: float = 0.0, colours: Seq
         fill: opacity of the inside; 0 draws outlines only.
         colours: a colour per foreground class; None takes :func:`class_colour`.
     """
-    _blend(rgb, mask == IGNORE_INDEX, FAINT, 0.7)
-    for k in sorted(set(np.unique(mask).tolist()) - {0, IGNORE_INDEX}):
+    if not mask.any():
+        return
+    present = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
+    if IGNORE_INDEX in present:
+        _blend(rgb, mask == IGNORE_INDEX, FAINT, 0.7)
+    for k in sorted(present - {0, IGNORE_INDEX}):
         colour = class_colour(k) if colours is None else colours[k - 1]
-        _blend(rgb, mask == k, colour, fill)
-        _outline(rgb, mask, k, colour)
+        place = _around(mask == k, OUTLINE)  # lesions are small, and what is not looked at costs nothing
+        if fill:
+            _blend(rgb[place], mask[place] == k, colour, fill)
+        _outline(rgb[place], mask[place], k, colour)
 
 
 def draw_errors(rgb: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
