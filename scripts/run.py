@@ -24,6 +24,7 @@ from scripts import overrides
 from scripts.data import check_datalist
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.hosting import hosted
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
@@ -100,11 +101,6 @@ class RunGuard:
             check_folders(output_dir, dataset_dir)
             if resume is not None and not (workflow is not None and hosted(workflow.parser)):
                 check_output(Path(output_dir), as_bool(resume, "resume"))
-
-
-def hosted(parser: Any) -> bool:
-    """Whether an application such as MONAI Label runs the bundle: it hands the images over and owns the folder."""
-    return not isinstance(parser.get("train#dataset#data", ""), str)
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:

@@ -185,6 +185,7 @@ def test_what_monai_label_overrides_is_accepted_also_for_a_second_training(tmp_p
             train__dataset__data=items_of(synthetic_set, splits["train"][:4]),
             train__handlers=handlers,
             validate__dataset__data=items_of(synthetic_set, splits["val"]),
+            bundle_root=str(tmp_path / "bundle"),  # where the weights are published
         )
         assert load_checkpoint(tmp_path / "label" / "latest.pt")["epoch"] == epochs
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scripts.data.files import Collection, Item
 from scripts.data.layouts import read_layout
+from scripts.data.pool import datalist_beside
 from scripts.data.selection import (
     NAME_START,
     are_strata,
@@ -20,6 +21,7 @@ from scripts.data.selection import (
 )
 from scripts.data.synthetic import write_synthetic_set
 from scripts.errors import InputError
+from scripts.hosting import handed_over
 
 logger = logging.getLogger("less_net")
 
@@ -35,11 +37,13 @@ def load_datalist(
     group_pattern: str | None = None,
     volume_pattern: str | None = None,
     annotation: str = "mask",
+    without_masks: bool = False,
 ) -> dict[str, list[Item]]:
     """Lists the images of a dataset folder; opens none of them.
 
     The layouts are those of :func:`scripts.data.layouts.read_layout`, the split that of
-    :func:`scripts.data.selection.complete_split`.
+    :func:`scripts.data.selection.complete_split`. Where an application runs the bundle (:mod:`scripts.hosting`) and
+    no folder is given, the lists are those of :func:`scripts.data.pool.datalist_beside`.
 
     Args:
         dataset_dir: the folder or datalist file; empty for the embedded synthetic set.
@@ -55,6 +59,8 @@ def load_datalist(
             :func:`scripts.data.layouts.read_layout`.
         annotation: what the training images are labelled with: ``mask``, or ``scribble``, then ``label`` is the file
             of the scribble, and an image without one is unlabelled. Validation and test keep their masks.
+        without_masks: a folder that holds no mask at all is a list of unlabelled images (a federated site), not an
+            error.
 
     Returns:
         Lists ``training``, ``unlabeled``, ``validation`` and ``test`` of items with the strings ``key``, ``group``,
@@ -64,6 +70,9 @@ def load_datalist(
     Raises:
         InputError: the folder or an argument is not as described; the message says what to mend.
     """
+    given = None if dataset_dir else handed_over()
+    if given is not None:
+        return datalist_beside(given)
     part = _labelling_part(annotation)
     folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern, volume_pattern)
@@ -72,6 +81,8 @@ def load_datalist(
             f"{collection.source} has {collection.num_classes} classes, but num_classes is {num_classes}: pass "
             f"--num_classes {collection.num_classes}."
         )
+    if without_masks and not any("label" in item for item in collection.items.values()):
+        return {"training": [], "unlabeled": list(collection.items.values()), "validation": [], "test": []}
     for needed, what in (("label", "mask"), (part, annotation)):
         if not any(needed in item for item in collection.items.values()):
             raise InputError(f"{folder} holds no {what} at all: add {what}s for at least four images.")

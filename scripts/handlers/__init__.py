@@ -4,11 +4,13 @@
 
 from scripts.handlers.checkpoint import Checkpoints
 from scripts.handlers.history import History
+from scripts.handlers.hosting import OptionalValidationHandler, Publish
 from scripts.handlers.images import ValidationImages
 from scripts.handlers.nonfinite import StopOnNonFinite
 from scripts.handlers.predictions import ImageProgress, Overlays
 from scripts.handlers.progress import Progress
 from scripts.handlers.results import EvaluationResults
+from scripts.handlers.rounds import RoundCheckpoints
 from scripts.handlers.scores import SegmentationScores
 from scripts.handlers.stopping import EarlyStopping
 from scripts.handlers.teacher import TeacherUpdate
@@ -20,8 +22,11 @@ __all__ = [
     "EvaluationResults",
     "History",
     "ImageProgress",
+    "OptionalValidationHandler",
     "Overlays",
     "Progress",
+    "Publish",
+    "RoundCheckpoints",
     "SegmentationScores",
     "StopOnNonFinite",
     "StrictCheckpointLoader",
