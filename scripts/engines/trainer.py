@@ -13,6 +13,7 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from scripts.engines.allocator import keep_freed_memory
 from scripts.switches import as_bool
 
 Batch = dict[str, dict[str, Any]]
@@ -125,6 +126,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     def run(self) -> None:  # type: ignore[override]
         """Train until ``max_epochs``, or go on where a loaded checkpoint stood."""
         device = self.state.device.type
+        if device == "cpu":
+            keep_freed_memory()
         scaled = self.amp and device == "cuda" and self.amp_kwargs["dtype"] is torch.float16
         self.scaler = torch.amp.GradScaler(device, enabled=scaled)
         super(Trainer, self).run()  # MONAI's Trainer.run would make a CUDA scaler on any device

@@ -9,6 +9,8 @@ bands and the choice of anchors are ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,35 +62,43 @@ def mixed_classes(labels: Tensor, num_classes: int, least: float) -> Tensor:
     return present & (present.sum(dim=1, keepdim=True) >= 2)
 
 
+def unchanged(rows: Tensor) -> Tensor:
+    """The embedding of features that are embeddings already."""
+    return rows
+
+
 def intra_patch_loss(
-    embeddings: Tensor,
+    features: Tensor,
     labels: Tensor,
     num_classes: int,
     patch: int = 32,
     band: int = 3,
     samples: int = 32,
     least: float = 0.05,
+    embed: Callable[[Tensor], Tensor] = unchanged,
     **hinge: float,
 ) -> Tensor:
     """Ranked loss of the pixels beside a boundary, each against the others of its own patch.
 
     Args:
-        embeddings: (B, D, X, Y), L2-normalised.
+        features: (B, F, X, Y).
         labels: (B, 1, X, Y), 255 where ignored.
         patch: side of a patch in pixels.
         band: largest distance from the boundary in pixels.
         samples: pixels of a class and patch.
         least: share of a patch that a class needs; a patch needs two such classes.
+        embed: features (Q, N, F) of the drawn pixels alone -> L2-normalised embeddings (Q, N, D); embedding whole
+            images took half of a training step.
         hinge: arguments of :func:`ranked_hinge`.
 
     Returns:
         mean over the mixed patches of the mean over their pixels; exactly 0 where there is no mixed patch.
     """
-    pixels, classes = tile(embeddings, patch), tile(labels, patch)[..., 0]
+    pixels, classes = tile(features, patch), tile(labels, patch)[..., 0]
     kept = mixed_classes(classes, num_classes, least)
     usable = tile(boundary_band(labels, band), patch)[..., 0] & kept.gather(1, classes.clamp(max=num_classes - 1))
     index, drawn = sample_per_class(torch.where(usable, classes, -1), num_classes, samples)
-    chosen = pixels.gather(1, index.unsqueeze(-1).expand(-1, -1, pixels.shape[-1]))
+    chosen = embed(pixels.gather(1, index.unsqueeze(-1).expand(-1, -1, pixels.shape[-1])))
     used = drawn >= 0
     pair = used.unsqueeze(2) & used.unsqueeze(1)
     same = drawn.unsqueeze(2) == drawn.unsqueeze(1)
@@ -99,31 +109,33 @@ def intra_patch_loss(
 
 
 def inter_patch_loss(
-    embeddings: Tensor,
+    features: Tensor,
     labels: Tensor,
     images: Tensor,
     num_classes: int,
     patch: int = 32,
     least: float = 0.05,
+    embed: Callable[[Tensor], Tensor] = unchanged,
     **hinge: float,
 ) -> Tensor:
     """Ranked loss of whole lesions in patches: those of low contrast follow those of high contrast.
 
-    A class in a patch is described by the mean of its embeddings. Anchors are the foreground descriptors of the half
+    A class in a patch is described by the embedding of its mean feature. Anchors are the foreground descriptors of the half
     of lowest :func:`local_contrast`; positives those of the other half, of the same class, without gradient (so the
     clear lesions are the reference); negatives all descriptors of other classes. 0 with fewer than two descriptors.
 
     Args:
-        embeddings: (B, D, X, Y), L2-normalised.
+        features: (B, F, X, Y).
         labels: (B, 1, X, Y), 255 where ignored.
         images: (B, C, X, Y).
-        patch, least, hinge: as of :func:`intra_patch_loss`.
+        patch, least, embed, hinge: as of :func:`intra_patch_loss`.
     """
     classes = tile(labels, patch)[..., 0]
     kept = mixed_classes(classes, num_classes, least)
     numbers = torch.arange(num_classes, device=labels.device)
     member = (classes.unsqueeze(1) == numbers.view(1, -1, 1)) & kept.unsqueeze(2)
-    described = F.normalize(full_product(member, tile(embeddings, patch)), dim=-1).flatten(0, 1)
+    means = full_product(member, tile(features, patch)) / member.sum(dim=2, keepdim=True).clamp(min=1)
+    described = F.normalize(embed(means), dim=-1).flatten(0, 1)
     valid, number = kept.flatten(), numbers.repeat(len(kept))
     lesions = valid & (number > 0)
     contrast = local_contrast(tile(images, patch), member.float()).flatten()

@@ -79,7 +79,7 @@ class CriiNet(LearningRule):
         if self.consistency:
             losses["consistency"] = self.disagreement(coarse[count:], refined[count:])
         if self.embed is not None and count:
-            losses |= self.rank(self.embed(refinement[:count]), labels, images)
+            losses |= self.rank(refinement[:count], labels, images)
         return losses
 
     def disagreement(self, coarse: Tensor, refined: Tensor) -> Tensor:
@@ -88,13 +88,13 @@ class CriiNet(LearningRule):
         self.statistics = {"predicted_foreground": 1 - target[:, 0].mean()}
         return (torch.softmax(coarse.float(), dim=1) - target).square().sum(dim=1).mean()
 
-    def rank(self, embeddings: Tensor, labels: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def rank(self, features: Tensor, labels: Tensor, images: Tensor) -> dict[str, Tensor]:
         """The ranked losses that are switched on."""
-        losses = {}
+        losses, arguments = {}, {"embed": self.embed.rows} | self.hinge
         if self.intra:
             losses["intra"] = intra_patch_loss(
-                embeddings, labels, self.num_classes, self.patch, self.band, self.samples, **self.hinge
+                features, labels, self.num_classes, self.patch, self.band, self.samples, **arguments
             )
         if self.inter:
-            losses["inter"] = inter_patch_loss(embeddings, labels, images, self.num_classes, self.patch, **self.hinge)
+            losses["inter"] = inter_patch_loss(features, labels, images, self.num_classes, self.patch, **arguments)
         return losses

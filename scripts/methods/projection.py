@@ -20,3 +20,7 @@ class ProjectionHead(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.normalize(super().forward(features).float(), dim=1)
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The same for lists of pixels: (Q, N, channels) -> (Q, N, dim)."""
+        return self(features.movedim(-1, 1).unsqueeze(-1)).squeeze(-1).movedim(1, -1)

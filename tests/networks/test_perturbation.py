@@ -4,27 +4,28 @@
 
 import torch
 
-from scripts.networks.perturbation import add_noise, drop_attended, drop_channels, perturb
+from scripts.networks.perturbation import attention_factor, channel_factor, noise_factor, perturb
 
 
 def test_whole_channels_are_dropped_and_the_rest_is_scaled():
     torch.manual_seed(0)
-    dropped = drop_channels(torch.ones(4, 200, 3, 3))
-    assert set(dropped.unique().tolist()) == {0.0, 2.0} and torch.equal(dropped.amin((2, 3)), dropped.amax((2, 3)))
+    dropped = channel_factor(torch.ones(4, 200, 3, 3))
+    assert set(dropped.unique().tolist()) == {0.0, 2.0} and dropped.shape == (4, 200, 1, 1)
     assert 0.4 < (dropped == 0).float().mean() < 0.6
 
 
 def test_noise_is_relative_and_bounded():
     torch.manual_seed(0)
     features = torch.randn(2, 8, 20, 20)
-    ratio = add_noise(features) / features
+    ratio = perturb(features, torch.tensor([2, 2])) / features
+    assert torch.allclose(ratio[0], ratio[1]) and noise_factor(features).shape == (1, 8, 20, 20)
     assert 0.699 < ratio.min() < 0.71 and 1.29 < ratio.max() < 1.301
 
 
 def test_the_most_attended_positions_are_dropped():
     torch.manual_seed(0)
     features = torch.rand(3, 5, 16, 16) - 0.5
-    dropped = drop_attended(features)
+    dropped = features * attention_factor(features)
     attention = features.mean(1)
     gone = (dropped == 0).all(1)
     for image in range(3):
