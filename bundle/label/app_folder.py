@@ -1,0 +1,196 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The app folder of a MONAI Label server: our app, and a copy of the bundle that its trainings write to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+
+from scripts.errors import InputError
+from scripts.files import load_checkpoint
+from scripts.pictures import default_class_names
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = Path(__file__).parent / "app"
+PARTS = ("configs", "scripts", "LICENSE")
+CONFIGS = ("train.json", "evaluate.json", "inference.json")
+#: a training between two images to label: 10 epochs of 50 iterations, instead of 60 of 100
+QUICK = ["epoch_length=50"]
+FROM_RUN = ("image_size", "in_channels", "num_classes")
+
+
+@dataclass
+class Settings:
+    """What a new app is made from.
+
+    Attributes:
+        weights: ``model.pt`` of a training; where its ``run.json`` lies beside it, size, channels, classes and
+            network are those of the run. None: the weights of this bundle.
+        classes: names of the foreground classes, which clients show.
+        overlays: config files laid over ``train.json``, and over ``inference.json`` as far as it has their keys.
+        values: ``key=value`` for the configs that have the key; the value is read as YAML.
+    """
+
+    weights: Path | None = None
+    classes: list[str] = field(default_factory=list)
+    overlays: list[Path] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+
+    def refuse_for(self, app: Path) -> None:
+        """An app that is there is used as it is.
+
+        Raises:
+            InputError: a setting is given all the same.
+        """
+        if self.weights or self.classes or self.overlays or self.values:
+            raise InputError(
+                f"{app} is an app already, which keeps the settings it was made with: leave out --weights, --classes, "
+                "--overlay and --set, or name another --app"
+            )
+
+
+def build_app(app: Path, settings: Settings) -> None:
+    """Makes the folder: ``main.py``, ``lib/`` and ``model/<name>/`` with configs, scripts and weights.
+
+    Raises:
+        InputError: the folder is in use, a setting is wrong, or the weights cannot be read.
+    """
+    if app.exists() and (not app.is_dir() or any(app.iterdir())):
+        raise InputError(f"--app {app} exists and is no app of this bundle: name another folder")
+    part = app.with_name(app.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        shutil.copytree(APP, part, ignore=shutil.ignore_patterns("__pycache__"))
+        name = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))["name"]
+        model = part / "model" / name
+        copy_bundle(model, settings.weights)
+        write_configs(model / "configs", settings)
+        if app.exists():
+            app.rmdir()
+        part.rename(app)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def model_name(app: Path) -> str:
+    """The name under which the server has the bundle."""
+    return next(path.name for path in sorted((app / "model").iterdir()) if path.is_dir())
+
+
+def copy_bundle(model: Path, weights: Path | None) -> None:
+    """Copies what a server needs of this bundle.
+
+    Raises:
+        InputError: the weights cannot be read.
+    """
+    weights = weights or ROOT / "models" / "model.pt"
+    load_checkpoint(weights)
+    (model / "models").mkdir(parents=True)
+    shutil.copyfile(weights, model / "models" / "model.pt")
+    for name in PARTS:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, model / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(ROOT / name, model / name)
+
+
+def write_configs(folder: Path, settings: Settings) -> None:
+    """Lays settings and overlays over the configs, and puts the names of the classes into the metadata.
+
+    Raises:
+        InputError: a key is in no config, a value is not YAML, an overlay is missing, or the classes do not match.
+    """
+    values = {**parsed(QUICK), **values_of_run(settings.weights), **parsed(settings.values)}
+    configs = {name: ConfigParser.load_config_file(folder / name) for name in CONFIGS}
+    for overlay in settings.overlays:
+        if not overlay.is_file():
+            raise InputError(f"--overlay {overlay} is not a file: give a config such as configs/networks/unet.yaml")
+        lay_over(configs, ConfigParser.load_config_file(overlay), ("train.json", "inference.json"))
+    for key, value in values.items():
+        if not lay_over(configs, {key: value}, CONFIGS):
+            raise InputError(f"--set {key}: no config has {key.split('#')[0]}; see configs/train.json for the keys")
+    for name, config in configs.items():
+        write_json(folder / name, config)
+    metadata = ConfigParser.load_config_file(folder / "metadata.json")
+    describe(metadata, configs["train.json"], settings.classes)
+    write_json(folder / "metadata.json", metadata)
+
+
+def lay_over(configs: dict[str, dict], values: dict[str, Any], names: Sequence[str]) -> bool:
+    """Sets the values in those configs that have the first part of their key; a new key goes to the first of them.
+
+    Returns:
+        Whether any config has them.
+    """
+    found = False
+    for key, value in values.items():
+        for name in names:
+            if key.split("#")[0] in configs[name]:
+                parser = ConfigParser(configs[name])
+                parser.set(value, key)
+                configs[name] = parser.config
+                found = True
+    return found
+
+
+def parsed(values: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` as a dictionary.
+
+    Raises:
+        InputError: there is no ``=``, or the value is not YAML.
+    """
+    result = {}
+    for text in values:
+        key, sign, value = text.partition("=")
+        try:
+            result[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            sign = ""
+        if not sign or not key.strip():
+            raise InputError(f"--set {text}: give a key of configs/train.json and its value, such as image_size=128")
+    return result
+
+
+def values_of_run(weights: Path | None) -> dict[str, Any]:
+    """Size, channels, classes and network that weights were trained with, where their ``run.json`` tells."""
+    record = weights.with_name("run.json") if weights else None
+    if record is None or not record.is_file():
+        return {}
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        known = {key: content["parameters"][key] for key in FROM_RUN}
+        return known | {"network_def": content["definitions"]["network_def"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} is damaged ({error}): remove it to go without") from error
+
+
+def describe(metadata: dict, train: dict, classes: Sequence[str]) -> None:
+    """Puts sizes and the names of the classes into the metadata, from which MONAI Label takes the labels.
+
+    Raises:
+        InputError: there are more or fewer names than classes.
+    """
+    count = train["num_classes"]
+    names = ["background", *classes] if classes else default_class_names(count)
+    if len(names) != count:
+        raise InputError(f"--classes names {len(names) - 1} classes, but num_classes is {count} with the background")
+    size = train["image_size"]
+    size = list(size) if isinstance(size, (list, tuple)) else [size, size]
+    formats = metadata["network_data_format"]
+    formats["outputs"]["pred"] |= {"channel_def": dict(zip(map(str, range(count)), names)), "num_channels": count}
+    formats["inputs"]["image"]["num_channels"] = train["in_channels"]
+    for side in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        side["spatial_shape"] = size
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a config."""
+    path.write_text(json.dumps(content, indent=4), encoding="utf-8")
