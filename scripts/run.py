@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -96,6 +97,8 @@ class RunGuard:
         workflow = overrides.running_workflow()
         if workflow is not None:
             overrides.check(workflow)
+            if "tracking_uri" in workflow.parser and find_spec("mlflow") is None:
+                raise InputError("tracking: mlflow is not installed: run pip install mlflow")
         check_parameters(parameters or {})
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)

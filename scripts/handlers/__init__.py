@@ -14,6 +14,7 @@ from scripts.handlers.rounds import RoundCheckpoints
 from scripts.handlers.scores import SegmentationScores
 from scripts.handlers.stopping import EarlyStopping
 from scripts.handlers.teacher import TeacherUpdate
+from scripts.handlers.tracking import TrackedEvaluation, TrackedTraining
 from scripts.handlers.weights import StrictCheckpointLoader
 
 __all__ = [
@@ -31,5 +32,7 @@ __all__ = [
     "StopOnNonFinite",
     "StrictCheckpointLoader",
     "TeacherUpdate",
+    "TrackedEvaluation",
+    "TrackedTraining",
     "ValidationImages",
 ]
