@@ -88,7 +88,7 @@ class SaveMaskd(SaveImaged):
         names = {"output_dir": output_dir, "output_postfix": "", "separate_folder": False}
         super().__init__(keys, output_ext=".png", output_dtype=np.uint8, print_log=False, **names)
         self.folder = Path(output_dir)
-        scale = 255 if num_classes == 2 else None
+        scale = png_scale(num_classes)
         common = {"output_dtype": np.uint8, "print_log": False, **names}
         self.savers = {
             ".png": SaveImage(output_ext=".png", writer="PILWriter", scale=scale, **common),
@@ -104,6 +104,11 @@ class SaveMaskd(SaveImaged):
             else:
                 self.savers[".nii.gz" if is_nifti(name) else ".png"](data[key])
         return dict(data)
+
+
+def png_scale(num_classes: int) -> int | None:
+    """What the classes of a PNG mask are multiplied by: 255 where there is one foreground class; None: nothing."""
+    return 255 if num_classes == 2 else None
 
 
 def write_volume(path: Path, mask: torch.Tensor, affine: torch.Tensor) -> None:

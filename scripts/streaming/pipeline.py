@@ -1,0 +1,130 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Stages in threads of their own, with queues of bounded length between them.
+
+Threads serve here: decoding, networks, large arrays and encoding all run outside of Python's global lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from queue import Empty, Queue
+from typing import Any
+
+from scripts.streaming.frames import Frame, Source
+
+END = object()
+Stage = Callable[[Frame], None]
+
+
+class Pipeline:
+    """Reads a source ahead and hands every frame through the stages, in order.
+
+    A full queue makes the stage before it wait, so memory is bounded whatever the speeds. Live, the source is read at
+    its own pace, as a camera delivers, and when the first queue is full its oldest frame is dropped and counted.
+
+    Args:
+        source: iterated in a thread of its own; its time is taken as the stage ``decode``.
+        stages: by name; each changes the frame that it is called with.
+        limit: the most frames that wait before a stage.
+        live: keep the source's pace and drop frames rather than wait.
+
+    Attributes:
+        dropped: frames dropped so far.
+        most_waiting: the most frames that ever waited, by stage.
+        lag: seconds that the last frame was read behind the source's pace, live only.
+
+    Example:
+        >>> for frame in Pipeline(source, {"predict": predict, "encode": encode}):  # doctest: +SKIP
+        ...     tally.add(frame)
+    """
+
+    def __init__(self, source: Source, stages: Mapping[str, Stage], limit: int = 4, live: bool = False) -> None:
+        self.source, self.live = source, live
+        self.dropped, self.lag, self.error = 0, 0.0, None
+        self.most_waiting = dict.fromkeys(stages, 0)
+        self.stopped = threading.Event()
+        queues: list[Queue] = [Queue(limit) for _ in range(len(stages) + 1)]
+        self.done = queues[-1]
+        self.threads = [threading.Thread(target=self._read, args=(queues[0], next(iter(stages))), daemon=True)]
+        names = [*stages, ""]
+        for place, (name, call) in enumerate(stages.items()):
+            arguments = (name, call, queues[place], queues[place + 1], names[place + 1])
+            self.threads.append(threading.Thread(target=self._work, args=arguments, daemon=True))
+        self.running = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames that have passed all stages; may be taken up again after a break.
+
+        Raises:
+            Exception: whatever the source or a stage raised, after the frames before it.
+        """
+        if not self.running:
+            self.running = True
+            for thread in self.threads:
+                thread.start()
+        while (frame := self.done.get()) is not END:
+            yield frame
+        self.done.put(END)  # whoever asks again gets an end again
+        if self.error is not None:
+            raise self.error
+
+    def stop(self) -> None:
+        """Reads no further; the frames under way still come out."""
+        self.stopped.set()
+
+    def _read(self, outbox: Queue, reader: str) -> None:
+        try:
+            began, frames = time.perf_counter(), iter(self.source)
+            while not self.stopped.is_set():
+                start = time.perf_counter()
+                frame = next(frames, None)
+                if frame is None:
+                    break
+                frame.took["decode"] = time.perf_counter() - start
+                if self.live:
+                    self._wait(began + frame.seconds)
+                    self._make_room(outbox)
+                self._put(outbox, frame, reader)
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            outbox.put(END)
+
+    def _wait(self, due: float) -> None:
+        """Until the source would deliver the frame."""
+        self.lag = max(0.0, time.perf_counter() - due)
+        self.stopped.wait(max(0.0, due - time.perf_counter()))
+
+    def _make_room(self, outbox: Queue) -> None:
+        while outbox.full():
+            try:
+                outbox.get_nowait()
+            except Empty:  # it was taken meanwhile
+                return
+            self.dropped += 1
+
+    def _put(self, outbox: Queue, frame: Any, reader: str) -> None:
+        outbox.put(frame)
+        if reader:
+            self.most_waiting[reader] = max(self.most_waiting[reader], outbox.qsize())
+
+    def _work(self, name: str, call: Stage, inbox: Queue, outbox: Queue, reader: str) -> None:
+        try:
+            while (frame := inbox.get()) is not END:
+                start = time.perf_counter()
+                call(frame)
+                frame.took[name] = time.perf_counter() - start
+                self._put(outbox, frame, reader)
+        except BaseException as error:
+            self._fail(error)
+            while inbox.get() is not END:  # whoever waits to put something in here must not wait for ever
+                pass
+        finally:
+            outbox.put(END)
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self.stopped.set()
