@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import benchmark, check, demo, export, package, prepare, report, scribbles
+from bundle import benchmark, check, demo, export, package, prepare, report, scribbles, stream
 from scripts.errors import InputError
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
     "check": check,
     "scribbles": scribbles,
     "export": export,
+    "stream": stream,
     "benchmark": benchmark,
     "report": report,
     "package": package,
