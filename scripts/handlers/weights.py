@@ -27,7 +27,7 @@ class StrictCheckpointLoader:
     name lets MONAI's federated client recognise and disable it.)
 
     Args:
-        path: file with the network's state dict, as training writes it (``model.pt``).
+        path: file with the network's state dict, as training writes it (``model.pt``); None or "" loads nothing.
         network: the network to load into.
         expected: parameters of this run by config key, for example image_size, in_channels, num_classes.
 
@@ -35,7 +35,7 @@ class StrictCheckpointLoader:
         InputError: no such file, not readable, other classes, another network, or trained with other parameters.
     """
 
-    def __init__(self, path: str, network: nn.Module, expected: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: str | None, network: nn.Module, expected: Mapping[str, Any] | None = None) -> None:
         self.path, self.network, self.expected = path, network, dict(expected or {})
 
     def attach(self, engine: Engine) -> None:
@@ -43,6 +43,8 @@ class StrictCheckpointLoader:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:
+        if not self.path:
+            return
         state = load_checkpoint(self.path)
         check_parameters(self.path, self.expected)
         if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):

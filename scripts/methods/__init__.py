@@ -4,6 +4,7 @@
 
 from scripts.methods.base import LearningRule
 from scripts.methods.bcp import BidirectionalCopyPaste
+from scripts.methods.cluster_pretraining import ClusterPretraining
 from scripts.methods.cps import CrossPseudoSupervision
 from scripts.methods.crii_net import CriiNet
 from scripts.methods.dmpls import DMPLS
@@ -30,6 +31,7 @@ __all__ = [
     "ClassContrast",
     "ClassMemory",
     "ClassPrior",
+    "ClusterPretraining",
     "CriiNet",
     "CrossPseudoSupervision",
     "DMPLS",
