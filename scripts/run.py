@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from scripts import overrides
+from scripts import distributed, overrides
 from scripts.data import check_datalist
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -34,7 +34,16 @@ RUN_FILE, LATEST = "run.json", "latest.pt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy", "pillow", "nibabel")
 #: parameters that may differ when a run is resumed: where and how fast, not what is computed
-FREE_ON_RESUME = {"bundle_root", "dataset_dir", "output_dir", "resume", "device", "num_workers", "patience"}
+FREE_ON_RESUME = {
+    "bundle_root",
+    "dataset_dir",
+    "output_dir",
+    "resume",
+    "initial_weights",
+    "device",
+    "num_workers",
+    "patience",
+}
 
 
 def install_excepthook() -> None:
@@ -47,12 +56,20 @@ def install_excepthook() -> None:
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         known = next((e for e in chain(error) if isinstance(e, InputError)), None)
         full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
+        if isinstance(known, distributed.ToldElsewhere):
+            return
         if known is not None:
             print(f"error: {known}", file=sys.stderr)
         elif full is not None:
             print(f"error: {full}: free space, then start again (a training with --resume true)", file=sys.stderr)
         elif any(isinstance(e, KeyboardInterrupt) for e in chain(error)):
             print("interrupted; a training continues with --resume true, a clustering as it is", file=sys.stderr)
+        elif distributed.active() and any(distributed.is_lost_connection(e) for e in chain(error)):
+            print(
+                f"error: process {distributed.rank()} lost the others: one of them has ended, its message, if it had "
+                "any, is above; a training continues with --resume true",
+                file=sys.stderr,
+            )
         else:
             previous(kind, error, traceback)
 
@@ -92,14 +109,24 @@ class RunGuard:
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         install_excepthook()
+        distributed.quiet_others()
         # with pydicom installed, MONAI says at its first reader that a GPU decoder nothing here asks for is missing
         warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+        distributed.from_main(lambda: self.check(output_dir, dataset_dir, resume, parameters or {}))
+
+    @staticmethod
+    def check(
+        output_dir: str | None, dataset_dir: str | None, resume: bool | None, parameters: Mapping[str, Any]
+    ) -> None:
+        """Everything that can be told before the data are read."""
         workflow = overrides.running_workflow()
         if workflow is not None:
             overrides.check(workflow)
             if "tracking_uri" in workflow.parser and find_spec("mlflow") is None:
                 raise InputError("tracking: mlflow is not installed: run pip install mlflow")
-        check_parameters(parameters or {})
+            if "tracking_uri" in workflow.parser and distributed.active():
+                raise InputError("tracking: each of the processes would record a run of its own: leave --tracking out")
+        check_parameters(parameters)
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)
             if resume is not None and not (workflow is not None and hosted(workflow.parser)):
@@ -187,6 +214,17 @@ class RunRecord:
         network: torch.nn.Module,
         resume: bool = False,
     ) -> None:
+        distributed.from_main(lambda: self.write(output_dir, datalist, parameters, network, resume))
+
+    @staticmethod
+    def write(
+        output_dir: str,
+        datalist: Mapping[str, Sequence[Mapping[str, Any]]],
+        parameters: Mapping[str, Any],
+        network: torch.nn.Module,
+        resume: bool,
+    ) -> None:
+        """In one process of a distributed run, while the others wait."""
         path = Path(output_dir) / RUN_FILE
         workflow = overrides.running_workflow()
         if workflow is None or not hosted(workflow.parser):
@@ -257,13 +295,15 @@ def plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES}
+
+
+def installed(package: str) -> str:
+    """Version of a package, or the words ``not installed``."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def describe_device(device: Any) -> str:

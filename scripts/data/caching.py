@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from monai.data import CacheDataset, Dataset, PersistentDataset
 
+from scripts import distributed
 from scripts.data.files import Item
 from scripts.errors import InputError
 
@@ -88,9 +89,12 @@ def item_bytes(item: Mapping[str, Any]) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process may still take: what the system has free, or its container, if that is less."""
+    """Bytes of memory that this process may still take: what the system has free, or its container, if that is less.
+
+    Of several processes on one machine each gets its share.
+    """
     limits = [limit - used for limit, used in map(_read_pair, CGROUP_LIMITS) if limit is not None and used is not None]
-    return max(0, min([_system_memory(), *limits]))
+    return max(0, min([_system_memory(), *limits])) // distributed.local_world_size()
 
 
 def _system_memory() -> int:

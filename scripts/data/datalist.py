@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from scripts import distributed
 from scripts.data.files import Collection, Item
 from scripts.data.layouts import read_layout
 from scripts.data.pool import datalist_beside
@@ -74,7 +75,8 @@ def load_datalist(
     if given is not None:
         return datalist_beside(given)
     part = _labelling_part(annotation)
-    folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
+    with distributed.main_first():
+        folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern, volume_pattern)
     if collection.num_classes > num_classes:
         raise InputError(

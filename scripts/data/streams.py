@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from scripts import distributed
 from scripts.errors import InputError
 
 LABELLED_KEYS = ("image", "label", "key")
@@ -28,11 +29,21 @@ class StreamSampler(Sampler[list[int]]):
         batches: number of batches that one pass of the iterator yields.
         seed: seed of the run.
         stream: number of the stream, so that streams of equal length differ.
+        rank, ranks: of several processes the batches of all, one behind the other, are one batch of one process.
     """
 
-    def __init__(self, length: int, batch_size: int, batches: int, seed: int = 0, stream: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        batches: int,
+        seed: int = 0,
+        stream: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.length, self.batch_size, self.batches = int(length), int(batch_size), int(batches)
-        self.seed, self.stream = int(seed), int(stream)
+        self.seed, self.stream, self.rank, self.ranks = int(seed), int(stream), int(rank), int(ranks)
         self.start = 0
         self._permutation: tuple[int, list[int]] = (-1, [])
 
@@ -45,7 +56,7 @@ class StreamSampler(Sampler[list[int]]):
 
     def indices(self, batch: int) -> list[int]:
         """Item indices of batch number ``batch``, counted from 0 over the whole run."""
-        first = batch * self.batch_size
+        first = (batch * self.ranks + self.rank) * self.batch_size
         return [self.permutation(n // self.length)[n % self.length] for n in range(first, first + self.batch_size)]
 
     def permutation(self, number: int) -> list[int]:
@@ -77,7 +88,8 @@ class TwoStreamLoader:
 
     Images are (B, C, X, Y), labels (B, 1, X, Y), keys lists of str. Iterating yields the iterations
     [position, position + epoch_length) and moves the position on, so epochs follow one another; :meth:`seek` sets the
-    position when a run is resumed. Draws nothing from the global generators.
+    position when a run is resumed. Draws nothing from the global generators. Of several processes each gets its own
+    share of both streams (:class:`StreamSampler`), and the batch sizes are those of one process.
 
     Args:
         labelled: data set of items with ``image``, ``label`` and ``key``; empty (a federated site without masks): the
@@ -125,7 +137,8 @@ class TwoStreamLoader:
 
     def _loader(self, dataset: Dataset, batch_size: int, stream: int) -> DataLoader:
         length = len(dataset)  # type: ignore[arg-type]
-        sampler = StreamSampler(length, batch_size, self.epoch_length, self.seed, stream)
+        share = distributed.rank(), distributed.world_size()
+        sampler = StreamSampler(length, batch_size, self.epoch_length, self.seed, stream, *share)
         return DataLoader(
             dataset,
             batch_sampler=sampler,

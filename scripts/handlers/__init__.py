@@ -9,6 +9,7 @@ from scripts.handlers.images import ValidationImages
 from scripts.handlers.nonfinite import StopOnNonFinite
 from scripts.handlers.predictions import ImageProgress, Overlays
 from scripts.handlers.progress import Progress
+from scripts.handlers.ranks import Synchronise
 from scripts.handlers.results import EvaluationResults
 from scripts.handlers.rounds import RoundCheckpoints
 from scripts.handlers.scores import SegmentationScores
@@ -31,6 +32,7 @@ __all__ = [
     "SegmentationScores",
     "StopOnNonFinite",
     "StrictCheckpointLoader",
+    "Synchronise",
     "TeacherUpdate",
     "TrackedEvaluation",
     "TrackedTraining",

@@ -15,6 +15,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator
 
+from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.errors import InputError
 from scripts.files import atomic_save, load_checkpoint
@@ -29,9 +30,9 @@ class Checkpoints:
     """Writes ``latest.pt`` and ``model.pt`` and, with ``resume``, continues from the former.
 
     ``latest.pt`` holds network, rule, optimiser, schedule, loss scaler, position, best score, the state of the
-    handlers in ``trainer.stateful``, the rows of the history, and the state of every random generator: tensors and
-    plain Python numbers only. ``model.pt`` is the plain ``state_dict`` of ``rule.deployed`` at the best validation
-    score, or at the end where nothing validates.
+    handlers in ``trainer.stateful``, the rows of the history, and the state of every random generator (of each process
+    of a distributed run, of which the first one writes): tensors and plain Python numbers only. ``model.pt`` is the
+    plain ``state_dict`` of ``rule.deployed`` at the best validation score, or at the end where nothing validates.
 
     Stands last among the handlers: what the others do at an epoch's end is then in the checkpoint, and what a resumed
     run loads at its start is not overwritten by them.
@@ -76,11 +77,11 @@ class Checkpoints:
     def save_best(self, engine: SemiSupervisedTrainer) -> None:
         """Keep the deployed network's weights when this epoch's validation was the best so far."""
         if self.validator is not None and self.validator.state.best_metric_epoch == engine.state.epoch:
-            atomic_save(self.best, engine.rule.deployed.state_dict())
+            save(self.best, engine.rule.deployed.state_dict())
 
     def save_latest(self, engine: SemiSupervisedTrainer) -> None:
         """Write everything a resumed run needs."""
-        atomic_save(self.latest, self.content(engine))
+        save(self.latest, self.content(engine))
         self.saved_epoch = engine.state.epoch
 
     def finish(self, engine: SemiSupervisedTrainer) -> None:
@@ -90,7 +91,7 @@ class Checkpoints:
         ):
             self.save_latest(engine)
         if self.validator is None or self.validator.state.best_metric_epoch < 0:
-            atomic_save(self.best, engine.rule.deployed.state_dict())
+            save(self.best, engine.rule.deployed.state_dict())
         logger.info("done: weights %s; curves and history in %s", self.best.resolve(), self.latest.resolve().parent)
 
     def parts(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class Checkpoints:
             "best_metric": best[0],
             "best_metric_epoch": best[1],
             "history": engine.history,
-            "random": random_state(),
+            "random": distributed.gathered_objects(random_state()),
         }
 
     def load(self, engine: SemiSupervisedTrainer) -> None:
@@ -125,7 +126,7 @@ class Checkpoints:
         Raises:
             InputError: no such file, damaged, or of another network or rule.
         """
-        content = load_checkpoint(self.latest)
+        content = distributed.from_main(lambda: load_checkpoint(self.latest))
         for name, part in self.parts(engine).items():
             self.load_part(name, part, content)
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
@@ -135,7 +136,7 @@ class Checkpoints:
         if self.validator is not None:
             self.validator.state.best_metric = content["best_metric"]
             self.validator.state.best_metric_epoch = content["best_metric_epoch"]
-        set_random_state(content["random"])
+        set_random_state(content["random"][distributed.rank()])
         logger.info("resumed from %s after epoch %d of %d", self.latest, engine.state.epoch, engine.state.max_epochs)
 
     def load_part(self, name: str, part: Any, content: Mapping[str, Any]) -> None:
@@ -148,6 +149,12 @@ class Checkpoints:
                 f"{self.latest} does not fit this {name} ({reason}): resume with the network, classes and method it "
                 "was written with, or start anew in another output_dir"
             ) from error
+
+
+@distributed.main_only
+def save(path: Path, content: Any) -> None:
+    """Write a file, in one process of a distributed run."""
+    atomic_save(path, content)
 
 
 def random_state() -> dict[str, Any]:
@@ -164,8 +171,15 @@ def random_state() -> dict[str, Any]:
             "cached": float(cached),
         },
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": cuda_states(),
     }
+
+
+def cuda_states() -> list[torch.Tensor]:
+    """Of every device; in a distributed run of this process's own, since a look at the others would take memory."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_rng_state()] if distributed.active() else torch.cuda.get_rng_state_all()
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
@@ -175,5 +189,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     keys = numpy["keys"].numpy().astype(np.uint32)
     np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["cached"]))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+    if state["cuda"] and distributed.active():
+        torch.cuda.set_rng_state(state["cuda"][0])
+    elif state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -17,6 +17,7 @@ from ignite.engine import Events
 from monai.engines import Evaluator
 from torch import Tensor
 
+from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.files import atomic_write
 from scripts.handlers.curves import draw_curves
@@ -91,7 +92,12 @@ class History:
         """Close the epoch: one row."""
         row = self.row(engine)
         engine.history.append(row)
-        atomic_write(self.folder / "history.csv", rows_to_csv(engine.history).encode())
+        self.record(engine.history, row)
+
+    @distributed.main_only
+    def record(self, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> None:
+        """Write the rows to the file, the last one to TensorBoard too, and look at its shares."""
+        atomic_write(self.folder / "history.csv", rows_to_csv(rows).encode())
         if self.writer is not None:
             for name, value in row.items():
                 if name not in ("epoch", "iteration"):
@@ -102,7 +108,8 @@ class History:
     def row(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
         """The row of the epoch that ends; the one moment at which the device is waited for."""
         names = list(self.sums)
-        means = torch.stack([self.sums[name] / self.counts[name] for name in names]).tolist() if names else []
+        means = torch.stack([self.sums[name] / self.counts[name] for name in names]) if names else torch.zeros(0)
+        means = distributed.averaged(means).tolist()
         weights = engine.rule.weights_at(engine.progress)
         row = {
             "epoch": engine.state.epoch,
@@ -128,6 +135,7 @@ class History:
                     *(name, 100 * low, 100 * high, self.patience, 100 * share),
                 )
 
+    @distributed.main_only
     def draw(self, engine: SemiSupervisedTrainer) -> None:
         """Draw the learning curves."""
         if engine.history:

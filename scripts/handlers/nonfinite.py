@@ -9,6 +9,7 @@ from collections import deque
 import torch
 from ignite.engine import Events
 
+from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.errors import InputError
 
@@ -50,9 +51,14 @@ class StopOnNonFinite:
         Raises:
             InputError: a loss was not finite.
         """
-        first = int(self.first_bad) if self.first_bad is not None else 0
-        if first:
-            keys = dict(self.keys).get(first, [])
+        if self.first_bad is None:
+            return
+        # a bad batch of one process spoils the weights of all: what counts is where it came first
+        found = [iteration for iteration in distributed.gathered(self.first_bad.view(1)).tolist() if iteration]
+        if found:
+            first = min(found)
+            mine = dict(self.keys).get(first, []) if int(self.first_bad) == first else []
+            keys = [key for keys in distributed.gathered_objects(mine) for key in keys]
             raise InputError(
                 f"the loss became NaN or infinite at iteration {first}, whose batch held {', '.join(keys)}: check "
                 "these images, or lower learning_rate"

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.utils import ImageMetaKey
 from tqdm import tqdm
 
-from scripts import pictures
+from scripts import distributed, pictures
 from scripts.data import ImageReader
 from scripts.data.files import stem
 from scripts.data.volumes import turn_forward
@@ -38,7 +38,7 @@ class ImageProgress:
 
     def __init__(self, done: str = "", verb: str = "predicting", bar: bool | None = None) -> None:
         self.done, self.verb = done, verb
-        self.show_bar = sys.stderr.isatty() if bar is None else bar
+        self.show_bar = (sys.stderr.isatty() if bar is None else bar) and distributed.is_main()
 
     def attach(self, engine: Engine) -> None:
         """Opens the bar at the start, moves it with every batch, closes it whatever happens."""

@@ -13,6 +13,7 @@ from ignite.engine import Events
 from monai.engines import Evaluator
 from tqdm import tqdm
 
+from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 
 logger = logging.getLogger("less_net")
@@ -28,7 +29,7 @@ class Progress:
 
     def __init__(self, validator: Evaluator | None = None, bar: bool | None = None) -> None:
         self.validator = validator
-        self.show_bar = sys.stderr.isatty() if bar is None else bar
+        self.show_bar = (sys.stderr.isatty() if bar is None else bar) and distributed.is_main()
         self.bar: tqdm | None = None
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import from_engine
 from torch import Tensor
 
-from scripts import metrics, pictures
+from scripts import distributed, metrics, pictures
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
@@ -80,18 +80,23 @@ class EvaluationResults:
         """Checks the folder at the start, collects every iteration, writes at the end."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.gather)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
         """Refuses a folder that holds the results of another process, and starts the clock."""
-        if (self.folder / "metrics.json").exists() and not self.overwrite:
-            raise InputError(
-                f"results_dir {self.folder} holds another evaluation: pass --overwrite true or another --results_dir"
-            )
+        distributed.from_main(self.check)
         self.overwrite = True  # a later round of this very run, as in federated learning, replaces its own results
         self.began, self.keys, self.masks = time.perf_counter(), [], []
         items = engine.data_loader.dataset.data if self.items is None else self.items
         self.scores = CaseScores(items, self.num_classes, self.score_size, self.ignore_value)
+
+    def check(self) -> None:
+        """Refuses a folder that holds an evaluation."""
+        if (self.folder / "metrics.json").exists() and not self.overwrite:
+            raise InputError(
+                f"results_dir {self.folder} holds another evaluation: pass --overwrite true or another --results_dir"
+            )
 
     def collect(self, engine: Engine) -> None:
         """Counts and measures one batch."""
@@ -102,6 +107,20 @@ class EvaluationResults:
         for one in metrics.predicted_labels(logits).cpu():
             self.masks.append(zlib.compress(one.numpy().astype(np.uint8).tobytes(), 1))
 
+    def gather(self, engine: Engine) -> None:
+        """Brings the shares of all processes together, in the order of the data set."""
+        if not distributed.active():
+            return
+        self.scores.join(distributed.gathered_objects(self.scores.share(self.keys)))
+        masks = {
+            key: mask
+            for one in distributed.gathered_objects(dict(zip(self.keys, self.masks)))
+            for key, mask in one.items()
+        }
+        self.keys = [key for key in self.scores.items if key in masks]
+        self.masks = [masks[key] for key in self.keys]
+
+    @distributed.main_only
     def write(self, engine: Engine) -> None:
         """Writes every file of the evaluation."""
         seconds, scores = time.perf_counter() - self.began, self.scores

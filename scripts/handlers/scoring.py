@@ -7,6 +7,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,27 @@ class CaseScores:
         self.sizes.add(tuple(reference.shape))
         if item.get("volume"):
             self.add_slice(item, predicted, reference, spacing)
+
+    def share(self, keys: Sequence[str]) -> dict[str, Any]:
+        """What this process has scored, of the images ``keys`` in the order they came, for :meth:`join`."""
+        scored = {key: (table.cpu(), distances) for key, table, distances in zip(keys, self.tables, self.distances)}
+        return {"scored": scored, "volumes": self.volume_distances, "sizes": self.sizes}
+
+    def join(self, shares: Sequence[Mapping[str, Any]]) -> None:
+        """Holds the shares of all processes, as if they had been scored here in the order of the items.
+
+        The slices of a volume are all of one share (:func:`scripts.distributed.share_of`).
+        """
+        scored = {key: pair for share in shares for key, pair in share["scored"].items()}
+        keys = [key for key in self.items if key in scored]
+        self.tables = [scored[key][0] for key in keys]
+        self.distances = [scored[key][1] for key in keys]
+        self.sizes = {size for share in shares for size in share["sizes"]}
+        self.volume_distances = {name: value for share in shares for name, value in share["volumes"].items()}
+        self.volumes = {}
+        for index, key in enumerate(keys):
+            if self.items[key].get("volume"):
+                self.volumes.setdefault(self.items[key]["volume"], []).append(index)
 
     def stored_mask(self, item: Mapping[str, str]) -> Tensor | None:
         """The mask file (1, X, Y), where its values or its size are needed."""

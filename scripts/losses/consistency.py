@@ -7,6 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scripts.distributed import summed
+
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Mean over all pixels of ``weight * CE(logits, target)``.
@@ -38,4 +40,5 @@ def weighted_dice_loss(logits: Tensor, target: Tensor, weight: Tensor, smooth: f
     probabilities = torch.softmax(logits.float(), dim=1) * weight
     overlap = (probabilities * target).sum(dim=(0, 2, 3))[1:]
     sizes = (probabilities + target * weight).sum(dim=(0, 2, 3))[1:]
+    overlap, sizes = summed(overlap, sizes)
     return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.distributed import summed
+
 
 def full_product(first: Tensor, second: Tensor) -> Tensor:
     """(..., N, D) and (..., D, M) -> (..., N, M) in float32, also where mixed precision would take half of it."""
@@ -80,7 +82,7 @@ def sample_per_class(
 
 
 def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """L2-normalised mean embedding of every class.
+    """L2-normalised mean embedding of every class, over all processes of a run.
 
     Args:
         embeddings: (P, D).
@@ -90,4 +92,5 @@ def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[T
         means (num_classes, D), zero where a class has no member, and counts (num_classes,).
     """
     member = (labels.unsqueeze(0) == torch.arange(num_classes, device=labels.device).unsqueeze(1)).float()
-    return F.normalize(full_product(member, embeddings), dim=1), member.sum(dim=1)
+    sums, counts = summed(full_product(member, embeddings), member.sum(dim=1))
+    return F.normalize(sums, dim=1), counts

@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.distributed import summed
 from scripts.losses.consistency import weighted_dice_loss
 
 IGNORE_INDEX = 255
@@ -23,8 +24,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_IND
     """
     labels = labels.flatten(0, 1) if labels.ndim == logits.ndim else labels
     # torch's mean over no pixel is 0/0
-    count = (labels != ignore_index).sum().clamp(min=1)
-    return F.cross_entropy(logits.float(), labels.long(), ignore_index=ignore_index, reduction="sum") / count
+    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignore_index, reduction="sum")
+    total, count = summed(total, (labels != ignore_index).sum())
+    return total / count.clamp(min=1)
 
 
 def soft_dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX, smooth: float = 1.0) -> Tensor:

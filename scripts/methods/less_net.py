@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.distributed import summed
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods.base import LearningRule
 from scripts.methods.prior import ClassPrior
@@ -134,8 +135,8 @@ class LessNet(LearningRule):
         """Thresholds (K,): ``threshold`` x running mean confidence of the class / that of the surest class."""
         if not self.adaptive:
             return confidence.new_full((self.num_classes,), self.threshold)
-        size = hard.sum(dim=(0, 2, 3))
-        mean = (hard * confidence).sum(dim=(0, 2, 3)) / size.clamp(min=1)
+        size, total = summed(hard.sum(dim=(0, 2, 3)), (hard * confidence).sum(dim=(0, 2, 3)))
+        mean = total / size.clamp(min=1)
         self.class_confidence.copy_(
             torch.where(size > 0, self.class_confidence.lerp(mean, 0.01), self.class_confidence)
         )

@@ -8,6 +8,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from scripts.distributed import gathered
+
 
 class ClassMemory(nn.Module):
     """The latest ``size`` embeddings of every class; buffers, so they are saved with the checkpoint.
@@ -22,7 +24,11 @@ class ClassMemory(nn.Module):
 
     @torch.no_grad()
     def push(self, embeddings: Tensor, classes: Tensor) -> None:
-        """Take in (N, D) embeddings of classes (N,), in front of what is there; other classes are left out."""
+        """Take in (N, D) embeddings of classes (N,), in front of what is there; other classes are left out.
+
+        Of several processes those of all are taken in, so that their memories are equal.
+        """
+        embeddings, classes = gathered(embeddings), gathered(classes)
         lists, size, dim = self.embeddings.shape
         numbers = torch.arange(lists, device=classes.device).unsqueeze(1)
         filled = torch.cat([classes.unsqueeze(0) == numbers, self.filled], dim=1)

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from scripts.distributed import averaged, summed, world_size
 from scripts.losses import IGNORE_INDEX
 
 
@@ -41,13 +42,15 @@ class ClassPrior(nn.Module):
         Without labelled images nothing is known of the classes: both uses then change nothing.
         """
         member = labels == torch.arange(self.num_classes, device=labels.device).view(1, -1, 1, 1)
-        share = member.sum(dim=(0, 2, 3)) / (labels != IGNORE_INDEX).sum().clamp(min=1)
+        pixels, valid, images = summed(
+            member.sum(dim=(0, 2, 3)), (labels != IGNORE_INDEX).sum(), member.any(dim=-1).any(dim=-1).float().sum(dim=0)
+        )
         self.count.add_(1)
         weight = torch.clamp(1 / self.count, min=self.momentum)
         for buffer, value in (
-            (self.pixels, share),
-            (self.images, member.any(dim=-1).any(dim=-1).float().sum(dim=0) / max(len(labels), 1)),
-            (self.predicted, probabilities.mean(dim=(0, 2, 3))),
+            (self.pixels, pixels / valid.clamp(min=1)),
+            (self.images, images / max(len(labels) * world_size(), 1)),
+            (self.predicted, averaged(probabilities.mean(dim=(0, 2, 3)))),
         ):
             buffer.lerp_(value.to(buffer.dtype), weight)
 

@@ -13,6 +13,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
+from scripts.distributed import summed
 from scripts.methods.base import LearningRule
 from scripts.methods.ramps import SigmoidRamp
 from scripts.transforms.noise import noisy
@@ -63,7 +64,8 @@ class UncertaintyAwareMeanTeacher(LearningRule):
         counts = (uncertainty < self.threshold(progress, target.shape[1])).to(target.dtype)
         difference = (answer - target).square().mean(dim=1, keepdim=True)
         self.statistics = {"accepted": counts.mean(), "predicted_foreground": 1 - target[:, 0].mean()}
-        return (difference * counts).sum() / counts.sum().clamp(min=1)
+        total, count = summed((difference * counts).sum(), counts.sum())
+        return total / count.clamp(min=1)
 
     def threshold(self, progress: float, classes: int) -> float:
         """Entropy below which a pixel counts."""

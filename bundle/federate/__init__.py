@@ -1,0 +1,110 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m bundle federate --sites A B --output DIR``: what sites gain from training together, simulated."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bundle.federate.comparison import compare
+from bundle.federate.rounds import Plan, federate
+from bundle.federate.sites import write_sites
+from scripts.errors import InputError
+from scripts.files import atomic_write
+
+HELP = "train sites together without moving images (FedAvg over MONAI's client), beside each alone and all in one"
+PLAN = "federation.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "--sites",
+        nargs="+",
+        required=True,
+        metavar="SITE",
+        help="dataset folders, or with --data numbers of its training images; each may end in :RATIO, the share of its "
+        "images whose mask is used (0: none; default: all that have one)",
+    )
+    parser.add_argument("--data", default="", help="one data set whose training images are dealt out to the sites")
+    parser.add_argument("--output", required=True, help="folder of everything; a federation cut off goes on there")
+    parser.add_argument("--rounds", type=int, default=20, help="times the sites' weights are averaged (default: 20)")
+    parser.add_argument("--local-epochs", type=int, default=1, help="epochs of a site in a round (default: 1)")
+    parser.add_argument(
+        "--unlabelled-weight",
+        type=float,
+        default=1.0,
+        help="what an image without mask counts in the average, against 1 with mask (default: 1, plain FedAvg)",
+    )
+    parser.add_argument("--configs", nargs="*", default=[], help="overlays of method and network, as for training")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="keys of configs/train.json")
+    parser.add_argument("--federation-only", action="store_true", help="no site alone, no centralised training")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs what is missing and writes ``table.csv`` and ``table.md``.
+
+    Raises:
+        InputError: an argument or a site is not as described, or the folder holds another federation.
+    """
+    output = Path(arguments.output).absolute()
+    for name in ("rounds", "local_epochs"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: give 1 or more.")
+    if not 0 <= arguments.unlabelled_weight <= 1:
+        raise InputError(f"--unlabelled-weight is {arguments.unlabelled_weight}: give 0 to 1.")
+    settings = parse_settings(arguments.settings)
+    keep_plan(output, {key: value for key, value in vars(arguments).items() if key not in ("output", "command")})
+    sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings)
+    plan = Plan(
+        files=("configs/train.json", *arguments.configs),
+        settings=settings,
+        rounds=arguments.rounds,
+        local_epochs=arguments.local_epochs,
+        unlabelled_weight=arguments.unlabelled_weight,
+        output=output / "federated",
+    )
+    print(compare(sites, everything, plan, output, federate, alone=not arguments.federation_only))
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as a dict, values as YAML reads them.
+
+    Raises:
+        InputError: a text without ``=``, or a key that belongs to the command.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, found, value = pair.partition("=")
+        if not found:
+            raise InputError(f"--settings {pair}: write KEY=VALUE, such as image_size=128.")
+        settings[key] = yaml.safe_load(value)
+    taken = {"max_epochs": "--rounds", "dataset_dir": "--sites", "output_dir": "--output", "label_ratio": "--sites"}
+    for key in sorted(settings.keys() & taken.keys()):
+        raise InputError(f"--settings {key} is given by {taken[key]}: drop it.")
+    return settings
+
+
+def keep_plan(output: Path, arguments: dict[str, Any]) -> None:
+    """Writes down what is run, or compares it with what was.
+
+    Raises:
+        InputError: the folder holds another federation.
+    """
+    path = output / PLAN
+    if path.is_file():
+        old = json.loads(path.read_text())
+        for key in sorted(old.keys() | arguments.keys()):
+            if old.get(key) != arguments.get(key) and key != "federation_only":
+                raise InputError(
+                    f"{output} holds a federation with --{key.replace('_', '-')} {old.get(key)}, not "
+                    f"{arguments.get(key)}: give another --output, or the same arguments to go on."
+                )
+    elif output.exists() and any(output.iterdir()):
+        raise InputError(f"--output {output} holds other files: give a new folder.")
+    atomic_write(path, json.dumps(arguments, indent=1).encode())

@@ -1,0 +1,89 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Each site alone, the federation, and all images in one place, judged on the same test images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.demo import bundle
+from bundle.federate.rounds import Plan
+from bundle.federate.sites import Site
+from scripts.files import atomic_write
+from scripts.handlers.history import rows_to_csv
+
+#: score -> (heading, factor)
+SCORES = {
+    "mean_dice": ("Dice", 100),
+    "mean_dice_lesion": ("Dice with lesion", 100),
+    "worst_decile_dice": ("worst 10 %", 100),
+    "miou": ("mIoU", 100),
+    "mean_recall": ("mean recall", 100),
+    "hd95": ("HD95", 1),
+}
+
+
+def compare(
+    sites: Sequence[Site], everything: Site, plan: Plan, output: Path, federate: Callable, alone: bool = True
+) -> str:
+    """Trains and evaluates what is missing, writes ``table.csv`` and ``table.md``, and returns the latter.
+
+    A site alone, and all images in one place, are trained by the bundle's ordinary command, for as many iterations as
+    a site makes in the federation. All are judged on the test images of all sites.
+    """
+    rows = []
+    for site in [site for site in sites if site.counts["training"]] if alone else []:
+        weights = train(site, plan, output / "alone" / site.name)
+        rows.append(row(f"{site.name} alone", site, evaluate(weights, everything, plan)))
+    rows.append(row(f"{len(sites)} sites federated", everything, evaluate(federate(sites, plan), everything, plan)))
+    if alone:
+        weights = train(everything, plan, output / "centralised")
+        rows.append(row("centralised", everything, evaluate(weights, everything, plan)))
+    atomic_write(output / "table.csv", rows_to_csv(rows).encode())
+    text = markdown(rows)
+    atomic_write(output / "table.md", text.encode())
+    return text
+
+
+def train(site: Site, plan: Plan, folder: Path) -> Path:
+    """An ordinary training, or the rest of one that was cut; its weights."""
+    if not (folder / "trained").is_file():
+        values = {**plan.settings, "dataset_dir": site.datalist, "max_epochs": plan.rounds * plan.local_epochs}
+        resume = {"resume": "true"} if (folder / "latest.pt").is_file() else {}
+        bundle("training", list(plan.files), {**values, "output_dir": folder, **resume})
+        (folder / "trained").touch()
+    return folder / "model.pt"
+
+
+def evaluate(weights: Path, everything: Site, plan: Plan) -> dict[str, Any]:
+    """The scores of weights on all test images; they are written beside the weights."""
+    path = weights.parent / "evaluation" / "metrics.json"
+    if not path.is_file():
+        values = {**plan.settings, "dataset_dir": everything.datalist, "output_dir": weights.parent}
+        bundle("evaluating", [*plan.files, "configs/evaluate.json"], {**values, "ckpt_path": weights})
+    return json.loads(path.read_text())
+
+
+def row(name: str, site: Site, metrics: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table."""
+    scores = metrics["scores"]
+    return {
+        "training": name,
+        "labelled": site.counts["training"],
+        "unlabelled": site.counts["unlabeled"],
+        **{key: scores[key] for key in SCORES},
+        "test_images": metrics["images"],
+    }
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table for people."""
+    head = ["training", "labelled", "unlabelled", *(heading for heading, _ in SCORES.values())]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for one in rows:
+        shown = ["-" if one[k] is None else f"{factor * one[k]:.1f}" for k, (_, factor) in SCORES.items()]
+        lines.append("| " + " | ".join([one["training"], str(one["labelled"]), str(one["unlabelled"]), *shown]) + " |")
+    return "\n".join(lines) + f"\n\n{rows[0]['test_images']} test images.\n"

@@ -1,0 +1,153 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds of federated averaging (McMahan et al., AISTATS 2017) over MONAI's client, one site after the other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.fl.client.monai_algo import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
+from torch import Tensor
+
+from bundle.federate.sites import Site
+from scripts.errors import InputError
+from scripts.files import atomic_save, atomic_write, load_checkpoint
+from scripts.handlers.history import rows_to_csv
+from scripts.run import chain
+
+logging.getLogger("monai.fl.client.monai_algo").setLevel(logging.WARNING)  # six lines a site and round
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE, MODEL = "global.pt", "model.pt"
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the sites agree upon.
+
+    Attributes:
+        files: configs, relative to the bundle.
+        settings: values by key, as on the bundle's command line.
+        rounds: of the federation.
+        local_epochs: of a site in a round.
+        unlabelled_weight: what an image without mask counts in the average.
+        output: folder of the federation.
+    """
+
+    files: tuple[str, ...]
+    settings: Mapping[str, Any]
+    rounds: int
+    local_epochs: int
+    unlabelled_weight: float
+    output: Path
+
+
+def federate(sites: Sequence[Site], plan: Plan) -> Path:
+    """Runs the rounds that are missing; the global weights that were best on the sites' validation images.
+
+    After every round ``global.pt`` holds the global weights and the position, and each site its own state, so a
+    federation that was cut goes on with the round it was in.
+
+    Raises:
+        InputError: of a site, or the rule cannot learn there.
+    """
+    state = load_checkpoint(plan.output / STATE) if (plan.output / STATE).is_file() else None
+    done = state["round"] if state else 0
+    if done == plan.rounds:
+        return plan.output / MODEL
+    try:
+        clients = [client(site, plan, n, done * plan.local_epochs) for n, site in enumerate(sites)]
+        if state is None:
+            state = {"round": 0, "best": -1.0, "rows": [], "weights": weights_of(clients[0].trainer.network)}
+        for number in range(done + 1, plan.rounds + 1):
+            state = one_round(number, clients, sites, plan, state)
+    except Exception as error:  # MONAI wraps what a component raises
+        known = next((e for e in chain(error) if isinstance(e, InputError)), None)
+        if known is None:
+            raise
+        raise known from error
+    return plan.output / MODEL
+
+
+def client(site: Site, plan: Plan, number: int, epoch: int) -> MonaiAlgo:
+    """MONAI's client of a site, which goes on after ``epoch`` of its epochs."""
+    files = [*plan.files, "configs/federated.json"]
+    values = {
+        **plan.settings,
+        "dataset_dir": str(site.datalist),
+        "output_dir": str(plan.output / site.name),
+        "bundle_root": str(ROOT),
+        "seed": int(plan.settings.get("seed", 0)) + number,
+        "rounds": plan.rounds,
+        "local_epochs": plan.local_epochs,
+        "resume_epoch": epoch,
+    }
+    judge = {"config_evaluate_filename": files if site.counts["validation"] else None, "eval_kwargs": dict(values)}
+    made = MonaiAlgo(
+        str(ROOT), plan.local_epochs, False, config_train_filename=files, train_kwargs=dict(values), **judge
+    )
+    made.initialize({ExtraItems.CLIENT_NAME: site.name})
+    return made
+
+
+def one_round(
+    number: int, clients: Sequence[MonaiAlgo], sites: Sequence[Site], plan: Plan, state: dict[str, Any]
+) -> dict[str, Any]:
+    """Every site trains from the global weights; their average is validated and written."""
+    began, row, updates = time.perf_counter(), {"round": number}, []
+    for one, site in zip(clients, sites):
+        one.train(ExchangeObject(weights=state["weights"]))
+        updates.append((one.get_weights().weights, site.weight(plan.unlabelled_weight)))
+        row[f"loss/{site.name}"] = one.trainer.history[-1]["loss"]
+    state = state | {"round": number, "weights": average(updates)}
+    row["val_mean_dice"] = score = validate(clients, sites, state["weights"])
+    row["seconds"] = round(time.perf_counter() - began, 2)
+    if score > state["best"]:
+        state["best"] = score
+        atomic_save(plan.output / MODEL, state["weights"])
+    state["rows"] = [*state["rows"], row]
+    atomic_write(plan.output / "rounds.csv", rows_to_csv(state["rows"]).encode())
+    atomic_save(plan.output / STATE, state)
+    losses = ", ".join(f"{site.name} {row[f'loss/{site.name}']:.4f}" for site in sites)
+    print(
+        f"round {number}/{plan.rounds}: loss {losses}; val_mean_dice {score:.4f} (best {state['best']:.4f}), "
+        f"{row['seconds']:.0f} s",
+        flush=True,
+    )
+    return state
+
+
+def average(updates: Sequence[tuple[Mapping[str, Tensor], float]]) -> Weights:
+    """Weighted mean of the sites' weights; counters, which are whole numbers, are those of the first site."""
+    total = sum(weight for _, weight in updates)
+    first = updates[0][0]
+    return {
+        name: (
+            sum(weights[name].double() * (weight / total) for weights, weight in updates).to(value.dtype)
+            if value.is_floating_point()
+            else value.clone()
+        )
+        for name, value in first.items()
+    }
+
+
+def validate(clients: Sequence[MonaiAlgo], sites: Sequence[Site], weights: Weights) -> float:
+    """Mean Dice of the global weights on the validation images of the sites that have some, by their number."""
+    judges = [(one, site.counts["validation"]) for one, site in zip(clients, sites) if site.counts["validation"]]
+    scores = [one.evaluate(ExchangeObject(weights=weights)).metrics["val_mean_dice"] * count for one, count in judges]
+    return float(sum(scores) / sum(count for _, count in judges)) if judges else 0.0
+
+
+def weights_of(network: torch.nn.Module) -> Weights:
+    """A copy of a network's weights on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

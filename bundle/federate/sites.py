@@ -1,0 +1,145 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The sites of a federation as MONAI datalists, and all of them in one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.data import load_datalist
+from scripts.data.files import Item, images_by_stem
+from scripts.data.selection import labelled_count
+from scripts.errors import InputError
+from scripts.files import atomic_write
+
+LISTS = ("training", "unlabeled", "validation", "test")
+PARTS = ("key", "image", "label", "group", "volume", "slice", "spacing")
+
+Lists = dict[str, list[Item]]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site.
+
+    Attributes:
+        name: of its folder.
+        datalist: its images, a MONAI datalist.
+        counts: images in each of its lists.
+    """
+
+    name: str
+    datalist: Path
+    counts: Mapping[str, int]
+
+    def weight(self, unlabelled: float) -> float:
+        """Images, those without mask counting ``unlabelled`` each."""
+        return self.counts["training"] + unlabelled * self.counts["unlabeled"]
+
+
+def write_sites(specs: Sequence[str], data: str, folder: Path, settings: Mapping[str, Any]) -> tuple[list[Site], Site]:
+    """Writes a datalist for every site, and one with the images of all.
+
+    Args:
+        specs: ``FOLDER[:RATIO]``, or with ``data`` ``COUNT[:RATIO]``.
+        data: a data set whose training images are dealt out in their order; its validation and test images are those
+            of every site with masks.
+        folder: of the datalists.
+        settings: keys of the bundle; ``num_classes`` and ``seed`` are used.
+
+    Returns:
+        The sites, and the site that holds everything.
+
+    Raises:
+        InputError: a spec is none, or no site has a mask.
+    """
+    pairs = [split_spec(spec) for spec in specs]
+    common = {"num_classes": int(settings.get("num_classes", 2)), "seed": int(settings.get("seed", 0))}
+    lists = dealt(pairs, data, common) if data else [own_lists(text, ratio, common) for text, ratio in pairs]
+    if not any(one["training"] for one in lists):
+        raise InputError("--sites: no site has a mask to learn from: give at least one with masks and a ratio above 0.")
+    if not data:
+        lists = [named(one, f"site{n}") for n, one in enumerate(lists, 1)]
+    sites = [write_site(f"site{n}", one, folder) for n, one in enumerate(lists, 1)]
+    everything = {part: list({item["image"]: item for one in lists for item in one[part]}.values()) for part in LISTS}
+    return sites, write_site("all", everything, folder)
+
+
+def split_spec(spec: str) -> tuple[str, float | None]:
+    """``A:0.5`` as (A, 0.5); without a ratio (A, None).
+
+    Raises:
+        InputError: the ratio is beyond 0 to 1.
+    """
+    match = re.fullmatch(r"(.+):(\d*\.?\d+)", spec)
+    if not match:
+        return spec, None
+    ratio = float(match[2])
+    if ratio > 1:
+        raise InputError(f"--sites {spec}: the ratio {ratio:g} is beyond 0 to 1.")
+    return match[1], ratio
+
+
+def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[str, int]) -> list[Lists]:
+    """The training images of one data set, dealt out in their order."""
+    whole = load_datalist(data, **common)
+    images, lists, start = whole["training"] + whole["unlabeled"], [], 0
+    for text, ratio in pairs:
+        if not text.isdigit() or int(text) < 1:
+            raise InputError(f"--sites {text}: with --data give a number of training images.")
+        part, start = images[start : start + int(text)], start + int(text)
+        if start > len(images):
+            raise InputError(
+                f"--sites want {start} training images, but {data} has {len(images)}: give smaller numbers."
+            )
+        held = {name: whole[name] if ratio != 0 else [] for name in ("validation", "test")}
+        lists.append(labelled_part(part, ratio) | held)
+    return lists
+
+
+def own_lists(text: str, ratio: float | None, common: Mapping[str, int]) -> Lists:
+    """The lists of a site that has a folder; with ratio 0 a folder of images will do."""
+    folder = Path(text)
+    if ratio == 0 and folder.is_dir():
+        images = folder / "images" if (folder / "images").is_dir() else folder
+        found = images_by_stem(images)
+        if found and not (folder / "masks").is_dir():
+            bare = [{"key": key, "image": str(path.absolute()), "group": key} for key, path in found.items()]
+            return {"training": [], "unlabeled": bare, "validation": [], "test": []}
+    lists = load_datalist(text, **common)
+    if ratio is None:
+        return lists
+    return labelled_part(lists["training"] + lists["unlabeled"], ratio) | {k: lists[k] for k in ("validation", "test")}
+
+
+def labelled_part(items: Sequence[Item], ratio: float | None) -> Lists:
+    """Items as ``training``, the first ones with a mask up to the share ``ratio`` of those, and ``unlabeled``."""
+    usable = [item for item in items if "label" in item]
+    count = labelled_count([item["group"] for item in usable], 1.0 if ratio is None else ratio) if ratio != 0 else 0
+    chosen = {item["key"] for item in usable[:count]}
+    bare = [{part: value for part, value in item.items() if part not in ("label", "scribble")} for item in items]
+    return {"training": usable[:count], "unlabeled": [item for item in bare if item["key"] not in chosen]}
+
+
+def named(lists: Lists, site: str) -> Lists:
+    """The lists with keys and groups that no other site has."""
+    owned = ("key", "group", "volume")
+    return {
+        name: [{part: f"{site}_{value}" if part in owned else value for part, value in item.items()} for item in items]
+        for name, items in lists.items()
+    }
+
+
+def write_site(name: str, lists: Lists, folder: Path) -> Site:
+    """Writes one datalist."""
+    content: dict[str, Any] = {"ordered": True}
+    for part in LISTS:
+        content[part] = [{key: item[key] for key in PARTS if key in item} for item in lists[part]]
+    path = folder / f"{name}.json"
+    atomic_write(path, json.dumps(content, indent=1).encode())
+    return Site(name, path, {part: len(lists[part]) for part in LISTS})
