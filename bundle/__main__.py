@@ -9,7 +9,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bundle import benchmark, check, demo, export, package, prepare, report, scribbles, stream
+from bundle import (
+    benchmark,
+    check,
+    completion,
+    demo,
+    export,
+    federate,
+    info,
+    label,
+    label_loop,
+    package,
+    prepare,
+    report,
+    scribbles,
+    stream,
+)
 from scripts.errors import InputError
 
 COMMANDS = {
@@ -20,9 +35,45 @@ COMMANDS = {
     "export": export,
     "stream": stream,
     "benchmark": benchmark,
+    "federate": federate,
     "report": report,
     "package": package,
+    "info": info,
+    "completion": completion,
+    "label": label,
+    "label-loop": label_loop,
 }
+
+DESCRIPTION = "Prepare and check data, try, compare, export, share: the tools around the bundle."
+EPILOG = "Training, evaluation and inference are MONAI's own commands: see README.md, or start with 'demo'."
+
+EXAMPLES = {
+    "demo": "demo --data mydata --output output/demo",
+    "prepare": "prepare photos --output mydata --group-by column:patient",
+    "check": "check mydata --output mydata-check",
+    "scribbles": "scribbles mydata --output mydata-scribbles",
+    "export": "export --weights output/mine/model.pt --output exported",
+    "stream": "stream --input film.mp4 --output masks.mp4",
+    "benchmark": "benchmark bundle/suites/crii_net.yaml --data datasets --output output/suite --only seed0",
+    "federate": "federate --sites siteA siteB:0 --output output/sites",
+    "report": "report output/mine",
+    "package": "package --output dist",
+    "info": "info --json",
+    "completion": "completion bash > ~/.bundle-completion",
+    "label": "label --studies images",
+    "label-loop": "label-loop --data mydata --output output/loop",
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(prog="python -m bundle", description=DESCRIPTION, epilog=EPILOG)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    for name, module in COMMANDS.items():
+        about = f"{module.HELP[0].upper()}{module.HELP[1:]}."
+        example = f"example: python -m bundle {EXAMPLES[name]}" if name in EXAMPLES else None
+        module.add_arguments(commands.add_parser(name, help=module.HELP, description=about, epilog=example))
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,11 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Each command is a module with HELP, ``add_arguments(parser)`` and ``run(arguments)``, which may return its code.
     """
-    parser = argparse.ArgumentParser(prog="python -m bundle", description="Tools around the bundle.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments) or 0
     except InputError as error:
