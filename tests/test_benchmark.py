@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import time
 
 import numpy as np
@@ -13,9 +14,12 @@ import pytest
 import yaml
 
 from bundle.__main__ import main
-from bundle.benchmark.runner import RESULT, _State, commands, execute, shares
-from bundle.benchmark.suite import Run, load_suite
-from bundle.benchmark.tables import case_means, markdown, mean_sd, paired
+from bundle.benchmark import choose
+from bundle.benchmark.commands import commands
+from bundle.benchmark.progress import Progress, expected_seconds
+from bundle.benchmark.results import RESULT, case_rows, difference, find, public_commands
+from bundle.benchmark.runner import execute, shares
+from bundle.benchmark.suite import Run, check_data, load_suite
 from scripts.errors import InputError
 from tests.tiny import ROOT, SMALL_UNET
 
@@ -54,26 +58,21 @@ def suite(tmp_path):
 
 
 def test_a_grid_is_every_combination_and_the_narrower_setting_wins(suite, tmp_path):
-    runs = load_suite(suite(), tmp_path)
+    runs = load_suite(suite()).runs
     assert len(runs) == 8 == len({run.name for run in runs})
     assert {run.name for run in runs} >= {"set/4/small/supervised/seed0", "set/0.5/small/mean_teacher/seed1"}
     for run in runs:
         assert run.settings["max_epochs"] == (2 if run.method == "mean_teacher" else 1)
-        assert run.settings["dataset_dir"] == str(tmp_path / "set")
+        assert run.settings["dataset_dir"] == "set"
         assert run.configs == (f"configs/methods/{run.method}.yaml",)
+    assert [run.seed for run in runs] == [0] * 4 + [1] * 4  # every method has its first seed before any its second
 
 
-def test_the_suites_of_the_bundle_are_valid_and_name_configs_that_exist(tmp_path):
-    paths = sorted((ROOT / "bundle" / "suites").glob("*.yaml"))
-    assert paths
-    for path in paths:
-        content = yaml.safe_load(path.read_text())
-        for data in content["data"].values():
-            (tmp_path / data["settings"]["dataset_dir"]).mkdir(exist_ok=True)
-        runs = load_suite(path, tmp_path)
-        assert all((ROOT / config).is_file() for run in runs for config in run.configs)
-        methods = {run.method for run in runs}
-        assert content.get("baseline") in methods
+@pytest.mark.parametrize("path", sorted((ROOT / "bundle" / "suites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path):
+    suite = load_suite(path)
+    assert all((ROOT / config).is_file() for run in suite.runs for config in run.configs)
+    assert {suite.baseline, *suite.peers} <= {run.method for run in suite.runs}
 
 
 @pytest.mark.parametrize(
@@ -83,12 +82,31 @@ def test_the_suites_of_the_bundle_are_valid_and_name_configs_that_exist(tmp_path
         ({"grids": []}, "no grids"),
         ({"grids": [{**SUITE["grids"][0], "methods": ["magic"]}]}, "'magic'"),
         ({"grids": [{key: value for key, value in SUITE["grids"][0].items() if key != "seeds"}]}, "'seeds'"),
-        ({"data": {"set": {"settings": {"dataset_dir": "elsewhere"}}}}, "elsewhere"),
+        ({"baseline": "magic"}, "'magic'"),
+        ({"peers": ["mean_teacher", "magic"]}, "'magic'"),
     ],
 )
-def test_a_wrong_suite_is_refused_by_name(suite, tmp_path, changes, named):
+def test_a_wrong_suite_is_refused_by_name(suite, changes, named):
     with pytest.raises(InputError, match=named):
-        load_suite(suite(**changes), tmp_path)
+        load_suite(suite(**changes))
+
+
+def test_data_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match="elsewhere"):
+        check_data([Run("set", "n", "m", 1.0, 0, settings={"dataset_dir": "elsewhere"})], tmp_path)
+    check_data([Run("synthetic", "n", "m", 1.0, 0)], tmp_path)  # the embedded set is made where it is needed
+
+
+def test_runs_are_chosen_by_text_or_pattern(suite):
+    runs = load_suite(suite()).runs
+    assert {run.seed for run in choose(runs, ["seed0"], "s")} == {0}
+    assert {run.name for run in choose(runs, ["set/4/*/seed1"], "s")} == {
+        f"set/4/small/{method}/seed1" for method in ("supervised", "mean_teacher")
+    }
+    assert len(choose(runs, ["set/4/*/seed1", "supervised"], "s")) == 5
+    assert choose(runs, [], "s") == list(runs)
+    with pytest.raises(InputError, match="'seed7'"):
+        choose(runs, ["seed0", "seed7"], "s")
 
 
 def test_a_suite_that_is_no_yaml(tmp_path):
@@ -101,14 +119,49 @@ def test_a_suite_that_is_no_yaml(tmp_path):
 
 def test_commands_are_those_a_user_types(tmp_path):
     run = Run("set", "small", "less_net", 0.05, 3, ("configs/methods/less_net.yaml",), {"image_size": 64})
-    made = commands(run, tmp_path)
-    train, evaluate = (" ".join(command[3:]) for command in made.values())
-    assert train.startswith("-m monai.bundle run training --config_file ['configs/train.json', 'configs/methods/less_n")
+    train, evaluate = (" ".join(map(str, command)) for command in commands(run, "output", "data").values())
+    assert "-m monai.bundle run training --config_file ['configs/train.json', 'configs/methods/less_n" in train
     assert "--image_size 64 --label_ratio 0.05 --seed 3" in train and "resume" not in train
     assert "'configs/evaluate.json']" in evaluate and "--part test" in evaluate
-    (tmp_path / "latest.pt").touch()
-    assert "--resume true" in " ".join(commands(run, tmp_path)["train"])
-    assert "resume" not in " ".join(commands(run, tmp_path)["evaluate"])
+    resumed = commands(run, "output", "data", resume=True)
+    assert "--resume true" in " ".join(map(str, resumed["train"]))
+    assert "resume" not in " ".join(map(str, resumed["evaluate"]))
+
+
+def test_commands_that_are_kept_can_be_pasted_into_a_shell():
+    settings = {"network_def": SMALL_UNET, "dataset_dir": "some set", "method#name": "it's $HOME"}
+    run = Run("set", "small", "less_net", 0.05, 3, ("configs/methods/less_net.yaml",), settings)
+    for name, text in public_commands(run).items():
+        assert shlex.split(text) == [str(word) for word in commands(run, "output", "data")[name]]
+    assert "\"['configs/train.json', 'configs/methods/less_net.yaml']\"" in public_commands(run)["train"]
+
+
+def test_a_run_is_known_by_its_settings_not_by_its_place():
+    run = Run("set", "small", "m", 0.05, 3, (), {"dataset_dir": "sets/set", "max_epochs": 2})
+    elsewhere = commands(run, "/elsewhere/runs/one", "/mnt", resume=True)["train"]
+    assert difference(run, shlex.join(map(str, elsewhere))) == ""
+    for settings, told in [({"max_epochs": 3}, "max_epochs is 2 now, was 3"), ({"amp": True}, "amp is not set now")]:
+        other = Run("set", "small", "m", 0.05, 3, (), {**run.settings, **settings})
+        assert told in difference(run, public_commands(other)["train"])
+    other = Run("set", "small", "m", 0.05, 3, ("configs/methods/supervised.yaml",), run.settings)
+    assert "config_file is" in difference(run, public_commands(other)["train"])
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def test_cases_are_volumes_and_images_that_belong_to_none(tmp_path):
+    images = [{"key": "a", "dice": 0.1}, {"key": "b", "dice": 0.2}]
+    write_csv(tmp_path / "per_image.csv", images)
+    assert [name for name, _ in case_rows(tmp_path)] == ["a", "b"]
+    write_csv(tmp_path / "per_volume.csv", [{"volume": "v", "dice": 0.3}])
+    assert [name for name, _ in case_rows(tmp_path)] == ["v"]  # tables of before the column
+    write_csv(tmp_path / "per_image.csv", [images[0] | {"volume": "v"}, images[1] | {"volume": ""}])
+    assert [(name, row["dice"]) for name, row in case_rows(tmp_path)] == [("v", "0.3"), ("b", "0.2")]
 
 
 def test_workers_share_the_cores(monkeypatch):
@@ -122,62 +175,25 @@ def test_workers_share_the_cores(monkeypatch):
 
 def test_a_process_is_stopped_at_the_deadline(tmp_path):
     began = time.monotonic()
-    state = _State(1, began, began + 0.3)
+    state = Progress([], [], seconds=0.3)
     assert execute(["sleep", "30"], tmp_path / "log", shares(1)[0][:1], state) < 0
     assert time.monotonic() - began < 20
 
 
-def test_mean_and_spread():
-    mean, spread = mean_sd([1.0, 2.0, 6.0])
-    assert mean == 3 and spread == pytest.approx((((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 2) ** 0.5)
-    assert mean_sd([4.0]) == (4, None) and mean_sd([]) == (None, None)
+def timed(seconds, data="set", network="small", method="m"):
+    return {"data": data, "network": network, "method": method, "train_minutes": seconds / 60, "evaluate_seconds": 1.0}
 
 
-def test_cases_are_averaged_over_seeds():
-    assert case_means([{"a": 0.2, "b": 1.0}, {"a": 0.4, "b": 0.0}]) == pytest.approx({"a": 0.3, "b": 0.5})
-
-
-def results(offset: float, noise: float, seeds=(0, 1)) -> list[dict]:
-    base = np.random.default_rng(0).random(60)
-    rng = np.random.default_rng(round(1000 * offset))
-    return [
-        {"seed": seed, "cases": {f"c{n}": float(base[n] + offset + noise * rng.standard_normal()) for n in range(60)}}
-        for seed in seeds
-    ]
-
-
-def test_paired_interval_against_a_plain_version():
-    ours, theirs = results(0.05, 0.1), results(0.0, 0.1)
-    difference, low, high = paired(ours, theirs)
-    values = []
-    for n in range(60):
-        mine = sum(r["cases"][f"c{n}"] for r in ours) / 2
-        other = sum(r["cases"][f"c{n}"] for r in theirs) / 2
-        values.append(100 * (mine - other))
-    assert difference == pytest.approx(sum(values) / 60)
-    error = np.std(values, ddof=1) / 60**0.5
-    assert low == pytest.approx(difference - 1.96 * error, abs=0.1 * error)
-    assert high == pytest.approx(difference + 1.96 * error, abs=0.1 * error)
-
-
-def test_pairing_takes_what_all_cases_share_out_of_the_interval():
-    difference, low, high = paired(results(0.05, 0.0), results(0.0, 0.0))
-    assert difference == pytest.approx(5) and high - low < 1e-6
-
-
-def test_only_seeds_that_both_have_are_paired():
-    ours, theirs = results(0.05, 0.0, seeds=(0, 1)), results(0.0, 0.0, seeds=(1, 2))
-    ours[0]["cases"] = {key: 9.0 for key in ours[0]["cases"]}
-    assert paired(ours, theirs)[0] == pytest.approx(5)
-    assert paired(results(0, 0, seeds=(0,)), results(0, 0, seeds=(1,))) == (None, None, None)
-
-
-def test_a_row_without_a_score_is_printed():
-    names = ("mean_dice", "mean_dice_lesion", "worst_decile_dice", "miou", "mean_recall", "hd95")
-    row = {"data": "set", "label_ratio": 0.05, "network": "n", "method": "m", "seeds": 1, "minutes": 1.0}
-    row |= {name: None for name in names} | {f"{name}_sd": None for name in names}
-    text = markdown([row], "supervised")
-    assert "**set, 5 % of the labels**" in text and "| m | n | 1 | - |" in text
+def test_time_left_comes_from_the_runs_most_alike():
+    run = Run("set", "small", "m", 1.0, 0)
+    results = [timed(10), timed(20), timed(100, data="other"), timed(1000, method="other")]
+    assert expected_seconds(run, results) == pytest.approx(16)
+    assert expected_seconds(run, results[2:]) == pytest.approx(101)
+    assert expected_seconds(run, results[3:]) == pytest.approx(1001)
+    assert expected_seconds(run, []) is None
+    waiting = [Run("set", "small", "m", 1.0, seed) for seed in range(4)]
+    assert Progress(waiting, [timed(899)], workers=2).left() == "; about 30 min 0 s left"
+    assert Progress(waiting, []).left() == "" == Progress([], [timed(9)]).left()
 
 
 def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set, capsys):
@@ -189,17 +205,55 @@ def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set,
     assert "2 of 2 runs are not done" in capsys.readouterr().out
     assert main([*arguments, "--workers", "2"]) == 0
     shown = capsys.readouterr().out
-    assert "[2/2]" in shown and "| mean_teacher | small | 1 |" in shown
+    assert "[2/2]" in shown and "| mean_teacher | small |" in shown
     found = {path: path.stat().st_mtime_ns for path in output.rglob(RESULT)}
     assert len(found) == 2
-    for path in found:
-        result = json.loads(path.read_text())
-        folder = path.parent / "evaluation"
-        assert result["scores"] == json.loads((folder / "metrics.json").read_text())["scores"]
-        assert 0 <= result["scores"]["mean_dice"] <= 1 and result["train_minutes"] > 0
-    rows = json.loads((output / "results.json").read_text())["rows"]
-    assert {row["method"] for row in rows} == {"supervised", "mean_teacher"}
+    for made in found:
+        result = json.loads(made.read_text())
+        folder = made.parent / "evaluation"
+        scores = json.loads((folder / "metrics.json").read_text())["scores"]
+        assert result["scores"] == pytest.approx(scores, abs=1e-6)
+        assert np.mean(list(result["cases"].values())) == pytest.approx(scores["mean_dice"], abs=1e-4)
+        assert result["train_minutes"] > 0
+        assert len(result["validation"]["minutes"]) == result["validation"]["iteration"][-1] // 2
+        assert str(tmp_path) not in made.read_text()  # no path of the machine
     with (output / "results.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == 2
+        assert {row["method"] for row in csv.DictReader(stream)} == {"supervised", "mean_teacher"}
     assert main(arguments) == 0  # everything is there: nothing runs again
     assert {path: path.stat().st_mtime_ns for path in output.rglob(RESULT)} == found
+
+    # published, and another machine goes on from there: only the seed that was added is run
+    published, second = tmp_path / "published", tmp_path / "second"
+    assert main([*arguments, "--tables", "--publish", str(published)]) == 0
+    path = suite(data=data, grids=[{**grid, "methods": ["supervised"], "seeds": [0, 1]}])
+    capsys.readouterr()
+    arguments[3] = str(second)
+    assert main([*arguments, "--results", str(published), "--publish", str(tmp_path / "both")]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 runs are done, 1 to go" in shown and "M | 2 |" in shown
+    assert [made.parent.name for made in second.rglob(RESULT)] == ["seed1"]
+    assert {made.stem for made in (tmp_path / "both" / "runs").rglob("*.json")} == {"seed0", "seed1"}
+
+    # a changed setting is another run: that of before is kept, and said to be
+    path = suite(data=data, grids=[{**grid, "methods": ["supervised"], "seeds": [1]}], settings={"image_size": 48})
+    assert main(arguments) == 0
+    assert "image_size is 48 now, was 32" in capsys.readouterr().out
+    assert {made.parent.name for made in second.rglob(RESULT)} == {"seed1", "seed1.before1"}
+
+
+def test_results_of_before_they_held_their_cases(suite, tmp_path):
+    run = load_suite(suite()).runs[0]
+    folder = tmp_path / run.name
+    (folder / "evaluation").mkdir(parents=True)
+    write_csv(folder / "evaluation" / "per_image.csv", [{"key": "a", "dice": 0.5, "reference_pixels": 0}])
+    write_csv(folder / "history.csv", [{"seconds": 30.0, "iteration": 2, "val_mean_dice": 0.25}])
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps({"distance_unit": "px"}))
+    (folder / "run.json").write_text(json.dumps({"data": {}}))
+    old = {"scores": {"mean_dice": 0.5}, "part": "test", "commands": public_commands(run)}
+    (folder / RESULT).write_text(json.dumps(old))
+    result = find(run, [tmp_path])
+    assert result["cases"] == {"a": 0.5} and result["empty"] == ["a"]
+    assert result["validation"] == {"minutes": [0.5], "iteration": [2], "val_mean_dice": [0.25]}
+    (folder / "history.csv").unlink()
+    with pytest.raises(InputError, match="not whole"):
+        find(run, [tmp_path])

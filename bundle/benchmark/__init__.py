@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bundle.benchmark.results import find
 from bundle.benchmark.runner import run_all
-from bundle.benchmark.suite import load_suite
-from bundle.benchmark.tables import write_tables
+from bundle.benchmark.suite import Run, check_data, load_suite
+from bundle.benchmark.summary import publish, write_summary
 from scripts.errors import InputError
 
 HELP = "train and evaluate a suite of methods, networks, data sets, label ratios and seeds, and tabulate it"
@@ -25,7 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=float, default=0, help="stop after this time; the next call goes on (0: never)"
     )
-    parser.add_argument("--only", default="", help="run only those whose name holds this text")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="run only those whose name (data/ratio/network/method/seedN) holds this text, or matches it where it has "
+        "* or ?; several times: any of them",
+    )
+    parser.add_argument(
+        "--results",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="finished runs of another machine, an --output or a --publish folder; they count as done",
+    )
+    parser.add_argument("--publish", metavar="FOLDER", help="put results, tables and plots there, to be kept in git")
     parser.add_argument("--tables", action="store_true", help="run nothing, tabulate what is there")
 
 
@@ -38,11 +56,50 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output).absolute()
     if not 1 <= arguments.workers <= (os.cpu_count() or 1):
         raise InputError(f"--workers is {arguments.workers}: give 1 to {os.cpu_count()}, the number of cores.")
-    runs = [one for one in load_suite(arguments.suite, arguments.data) if arguments.only in one.name]
-    if not runs:
-        raise InputError(f"{arguments.suite} has no run whose name holds '{arguments.only}': correct --only.")
-    left = [] if arguments.tables else run_all(runs, output, arguments.workers, arguments.minutes * 60)
-    print(write_tables(runs, output))
+    suite = load_suite(arguments.suite)
+    chosen = choose(suite.runs, arguments.only, arguments.suite)
+    folders = [output, *finished(arguments.results), *([Path(arguments.publish)] if arguments.publish else [])]
+    left: list[str] = []
+    if not arguments.tables:
+        done = {one.name: result for one in suite.runs if (result := find(one, folders))}
+        check_data([one for one in chosen if one.name not in done], arguments.data)
+        left = run_all(chosen, done, output, Path(arguments.data), arguments.workers, arguments.minutes * 60)
+    results = [result for one in suite.runs if (result := find(one, folders, print if arguments.tables else quiet))]
+    print(write_summary(suite, results, output))
+    if arguments.publish:
+        print(f"published: {publish(suite, results, Path(arguments.publish))}")
     if left:
-        print(f"{len(left)} of {len(runs)} runs are not done, the first is {left[0]}: call again to go on.")
+        print(f"{len(left)} of {len(chosen)} runs are not done, the first is {left[0]}: call again to go on.")
     return 1 if left else 0
+
+
+def choose(runs: Sequence[Run], only: Sequence[str], path: str) -> list[Run]:
+    """The runs whose name holds or matches one of the texts; all where there is none.
+
+    Raises:
+        InputError: a text chooses nothing.
+    """
+
+    def fits(run: Run, text: str) -> bool:
+        return fnmatchcase(run.name, text) if any(sign in text for sign in "*?[") else text in run.name
+
+    for text in only:
+        if not any(fits(run, text) for run in runs):
+            raise InputError(f"{path} has no run whose name fits '{text}': correct --only.")
+    return [run for run in runs if not only or any(fits(run, text) for text in only)]
+
+
+def finished(folders: Sequence[str]) -> list[Path]:
+    """The folders of ``--results``.
+
+    Raises:
+        InputError: one does not exist.
+    """
+    missing = next((folder for folder in folders if not Path(folder).is_dir()), None)
+    if missing:
+        raise InputError(f"--results names {missing}, which is no folder: correct the path.")
+    return [Path(folder) for folder in folders]
+
+
+def quiet(_: str) -> None:
+    """Says nothing a second time."""

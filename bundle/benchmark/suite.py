@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scripts.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data", "networks", "methods")
 AXES = (*PARTS, "label_ratios", "seeds")
-KEYS = {*PARTS, "settings", "baseline", "part", "grids"}
+KEYS = {*PARTS, "settings", "baseline", "peers", "part", "grids"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Run:
         data, network, method: names in the suite.
         label_ratio, seed: as the bundle's keys.
         configs: overlays in their order.
-        settings: values by key, as on the bundle's command line.
-        baseline: name of the method it is compared with.
+        settings: values by key, as on the bundle's command line; ``dataset_dir`` below the folder of the data.
         part: what is scored: test, or validation while tuning.
     """
 
@@ -40,7 +39,6 @@ class Run:
     seed: int
     configs: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    baseline: str = ""
     part: str = "test"
 
     @property
@@ -49,16 +47,32 @@ class Run:
         return f"{self.data}/{self.label_ratio:g}/{self.network}/{self.method}/seed{self.seed}"
 
 
-def load_suite(path: str | Path, data_root: str | Path = "") -> list[Run]:
+@dataclass(frozen=True)
+class Suite:
+    """What a suite file says.
+
+    Attributes:
+        name: of the file, without its ending.
+        runs: all of them; those of the first seed come first, so that a first answer is there early.
+        baseline: name of the method that every other one is compared with.
+        peers: names of the methods among which the best one is compared with the others.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    baseline: str = ""
+    peers: tuple[str, ...] = ()
+
+
+def load_suite(path: str | Path) -> Suite:
     """Reads a suite: definitions of ``data``, ``networks`` and ``methods``, and ``grids`` over their names.
 
     A definition holds ``configs`` (overlays, relative to the bundle) and ``settings`` (keys of the bundle). A grid
     names some of each, ``label_ratios`` and ``seeds``; its runs are all combinations. The suite's own ``settings`` hold
-    for every run; those of data, network, method and grid come after, in this order, and win. ``dataset_dir`` is taken
-    below ``data_root``.
+    for every run; those of data, network, method and grid come after, in this order, and win.
 
     Raises:
-        InputError: the file is missing or no such suite, a grid names what is not defined, or a data set is not there.
+        InputError: the file is missing or no such suite, or names what is not defined.
     """
     suite = _read(Path(path))
     unknown = sorted(set(suite) - KEYS)
@@ -67,7 +81,24 @@ def load_suite(path: str | Path, data_root: str | Path = "") -> list[Run]:
     runs = {run.name: run for grid in suite.get("grids") or [] for run in _expand(suite, grid, path)}
     if not runs:
         raise InputError(f"{path} has no grids, so there is nothing to run: add some.")
-    return [_placed(run, Path(data_root), path) for run in runs.values()]
+    baseline, peers = suite.get("baseline", ""), tuple(suite.get("peers") or ())
+    for name in (*filter(None, [baseline]), *peers):
+        if name not in suite["methods"]:
+            raise InputError(f"{path}: baseline or peers name '{name}', which is not defined under 'methods'.")
+    ordered = tuple(sorted(runs.values(), key=lambda run: run.seed))
+    return Suite(Path(path).stem, ordered, baseline, peers)
+
+
+def check_data(runs: Iterable[Run], data_root: str | Path) -> None:
+    """Refuses runs whose data are not there.
+
+    Raises:
+        InputError: naming the missing data set.
+    """
+    for relative in dict.fromkeys(str(run.settings.get("dataset_dir") or "") for run in runs):
+        folder = Path(data_root, relative).absolute()
+        if relative and not folder.exists():
+            raise InputError(f"The data set {folder} is not there: give --data, the folder that holds {relative}.")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -96,17 +127,4 @@ def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path)
         for one in (*parts, grid):
             settings |= one.get("settings") or {}
         configs = tuple(config for one in parts for config in one.get("configs") or [])
-        extra = {"baseline": suite.get("baseline", ""), "part": suite.get("part", "test")}
-        yield Run(data, network, method, float(ratio), int(seed), configs, settings, **extra)
-
-
-def _placed(run: Run, data_root: Path, path: str | Path) -> Run:
-    """The run with the absolute folder of its data."""
-    relative = run.settings.get("dataset_dir")
-    if not relative:  # the embedded synthetic set
-        return run
-    folder = (data_root / relative).absolute()
-    if not folder.exists():
-        raise InputError(f"{path}: the data set {folder} is not there: give --data, the folder that holds {relative}.")
-    settings = {**run.settings, "dataset_dir": str(folder)}
-    return Run(**{**run.__dict__, "settings": settings})
+        yield Run(data, network, method, float(ratio), int(seed), configs, settings, suite.get("part", "test"))

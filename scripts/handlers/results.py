@@ -130,6 +130,8 @@ class EvaluationResults:
         text = json.dumps(self.summary(seconds, engine.state.device), indent=2, allow_nan=False)
         atomic_write(self.folder / "metrics.json", text.encode())
         heads = [{"key": key, "image": name} for key, name in zip(self.keys, names)]
+        if scores.volumes:  # beside slices of volumes there may be images that belong to none
+            heads = [head | {"volume": scores.items[head["key"]].get("volume", "")} for head in heads]
         rows = score_rows(heads, confusion, torch.stack(scores.distances))
         atomic_write(self.folder / "per_image.csv", rows_to_csv(rows).encode())
         self.write_volumes(confusion)

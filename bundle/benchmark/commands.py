@@ -1,0 +1,35 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle commands of a run, as a user types them from the bundle's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bundle.benchmark.suite import Run
+
+
+def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool = False) -> dict[str, list[str]]:
+    """Training and evaluation of a run.
+
+    Args:
+        run: of a suite.
+        folder: output of the run.
+        data_root: folder below which its data set lies.
+        resume: the training goes on from its last checkpoint.
+    """
+    common = {**run.settings, "label_ratio": run.label_ratio, "seed": run.seed, "output_dir": folder}
+    if run.settings.get("dataset_dir"):
+        common["dataset_dir"] = Path(data_root, run.settings["dataset_dir"])
+    score = {"ckpt_path": Path(folder, "model.pt"), "part": run.part, "overwrite": "true"}
+    files = ["configs/train.json", *run.configs]
+    return {
+        "train": _command("training", files, common | ({"resume": "true"} if resume else {})),
+        "evaluate": _command("evaluating", [*files, "configs/evaluate.json"], common | score),
+    }
+
+
+def _command(run_id: str, files: list[str], values: dict[str, Any]) -> list[str]:
+    command = ["python", "-W", "ignore", "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
+    return command + [part for key, value in values.items() for part in (f"--{key}", str(value))]

@@ -1,0 +1,127 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Mean and standard deviation over seeds, and paired bootstrap intervals against the baseline and the best peer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: score -> (heading, factor)
+SCORES = {
+    "mean_dice": ("Dice", 100),
+    "mean_dice_lesion": ("Dice with lesion", 100),
+    "miou": ("mIoU", 100),
+    "mean_recall": ("mean recall", 100),
+    "hd95": ("HD95", 1),
+    "worst_decile_dice": ("Dice worst 10 %", 100),
+}
+RESAMPLES = 10_000
+
+Result = Mapping[str, Any]
+
+
+class Group(NamedTuple):
+    """What the seeds of one row of a table share."""
+
+    data: str
+    label_ratio: float
+    network: str
+    method: str
+
+
+Groups = Mapping[Group, Sequence[Result]]
+
+
+def grouped(results: Iterable[Result]) -> dict[Group, list[Result]]:
+    """The results of each group, in the order in which the groups come."""
+    groups: dict[Group, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[Group(*(result[key] for key in Group._fields))].append(result)
+    return dict(groups)
+
+
+def summaries(groups: Groups, baseline: str = "", peers: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One row a group; see :func:`summary`."""
+    return [summary(group, groups, baseline, peers) for group in groups]
+
+
+def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[str] = ()) -> dict[str, Any]:
+    """One row: mean and sd over the seeds of every score, minutes, parameters, and the paired differences.
+
+    ``difference`` is to the baseline on the same network, ``peer_difference`` to the best peer on the same network,
+    ``any_difference`` to the best peer on any network; always on the same data and labels. Which peer is best,
+    validation says, not the test.
+    """
+    found = groups[group]
+    row: dict[str, Any] = {**group._asdict(), "seeds": len(found)}
+    for name, (_, factor) in SCORES.items():
+        values = [factor * r["scores"][name] for r in found if r["scores"].get(name) is not None]
+        row[name], row[f"{name}_sd"] = mean_sd(values)
+    row["hd95_unit"] = found[0].get("distance_unit", "px")
+    row["validation_dice"] = validation_dice(found)
+    row["minutes"], row["minutes_sd"] = mean_sd(r["train_minutes"] for r in found)
+    row["parameters"] = found[0]["network_parameters"]
+    row |= against(found, groups.get(group._replace(method=baseline)) if group.method != baseline else None)
+    if group.method not in (baseline, *peers):
+        for prefix, networks in (("peer_", {group.network}), ("any_", {other.network for other in groups})):
+            best = best_peer(group, groups, peers, networks)
+            row[f"{prefix}name"] = f"{best.method} on {best.network}" if best else ""
+            row |= against(found, groups[best] if best else None, prefix)
+    return row
+
+
+def against(found: Sequence[Result], other: Sequence[Result] | None, prefix: str = "") -> dict[str, float | None]:
+    """``difference``, ``low`` and ``high`` of :func:`paired`, with a prefix."""
+    values = paired(found, other) if other else (None, None, None)
+    return dict(zip((f"{prefix}difference", f"{prefix}low", f"{prefix}high"), values))
+
+
+def best_peer(group: Group, groups: Groups, peers: Sequence[str], networks: Iterable[str]) -> Group | None:
+    """The peer on these networks, same data and labels, of the highest Dice on the validation images."""
+    rivals = [group._replace(network=network, method=peer) for network in networks for peer in peers]
+    scored = {rival: validation_dice(groups[rival]) for rival in rivals if rival in groups}
+    return max(scored, key=lambda rival: scored[rival] or 0.0) if scored else None
+
+
+def validation_dice(found: Sequence[Result]) -> float | None:
+    """Mean over the seeds of the Dice of the chosen weights on the validation images, in percent."""
+    return mean_sd(100 * max(r["validation"]["val_mean_dice"]) for r in found if r["validation"]["val_mean_dice"])[0]
+
+
+def mean_sd(values: Iterable[float]) -> tuple[float | None, float | None]:
+    """Mean, and standard deviation of the sample; None where there are too few values."""
+    values = list(values)
+    mean = math.fsum(values) / len(values) if values else None
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return mean, spread
+
+
+def paired(
+    found: Sequence[Result], other: Sequence[Result], resamples: int = RESAMPLES
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Mean difference of the Dice over the cases that both scored, with its 95 % bootstrap interval, in points.
+
+    Each case is first averaged over the seeds that both have; the cases are then drawn with replacement (percentile
+    interval, Efron and Tibshirani 1993, chapter 13). It says how sure the difference is on other images, for these
+    trained networks; the spread over seeds stands beside it.
+    """
+    seeds = {r["seed"] for r in found} & {r["seed"] for r in other}
+    ours, theirs = (case_means([r["cases"] for r in side if r["seed"] in seeds]) for side in (found, other))
+    differences = np.array([100 * (ours[key] - theirs[key]) for key in sorted(ours.keys() & theirs.keys())])
+    if not len(differences):
+        return None, None, None
+    draws = np.random.default_rng(0).integers(0, len(differences), (resamples, len(differences)))
+    means = differences[draws].mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(differences.mean()), float(low), float(high)
+
+
+def case_means(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean by key over tables of the same keys."""
+    keys = tables[0] if tables else ()
+    return {key: math.fsum(table[key] for table in tables) / len(tables) for key in keys}
