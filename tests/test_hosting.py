@@ -5,12 +5,15 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from scripts.data.pool import datalist_beside
+from scripts.data.volumes import read_volume
 from scripts.files import load_checkpoint
 from scripts.hosting import handed_over, model_file
+from tests.folders import save_volume, volumes
 from tests.test_run import mask_of
 from tests.tiny import error_text, workflow
 
@@ -89,6 +92,32 @@ def test_the_weights_before_are_kept_and_a_failed_training_changes_none(studies,
         host(studies, root, epochs=2, weight_decay=1e30)
     assert "NaN or infinite" in error_text(caught.value)
     assert (root / "models" / "model.pt").read_bytes() == second
+
+
+def test_volumes_are_trained_on_slice_by_slice(tmp_path):
+    """Coarse along the first axis, which is so the one they are cut across."""
+    folder, labels, made = tmp_path / "studies", tmp_path / "studies" / "labels" / "final", volumes(3, (5, 20, 24))
+    affine = np.array([[6.0, 0, 0, 1], [0, -1, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
+    for index, (values, mask) in enumerate(made):
+        save_volume(folder / f"v{index}.nii.gz", values, affine)
+        save_volume(labels / f"v{index}.nii.gz", mask, affine)
+    items = [{"image": str(folder / f"v{n}.nii.gz"), "label": str(labels / f"v{n}.nii.gz")} for n in (0, 1)]
+    run = host(folder, tmp_path / "bundle", train__dataset__data=items, cache="disk")
+    data, rest = (run.parser.get_parsed_content(f"train#{name}") for name in ("dataset", "unlabelled_dataset"))
+    assert (len(data), len(rest)) == (10, 5)
+    volume = read_volume(items[0]["label"])
+    assert volume.plane == "sagittal"
+    for index in range(5):
+        truth = torch.as_tensor(np.ascontiguousarray(volume.array[0, ..., index]))[None, None]
+        expected = torch.nn.functional.interpolate(truth.double(), (32, 32), mode="nearest-exact")[0]
+        assert torch.equal(torch.as_tensor(data[index]["label"]).double(), expected)
+        bright = torch.as_tensor(data[index]["image"])[0] > 0.7
+        assert expected.sum() < 10 or (bright == (expected[0] > 0)).float().mean() > 0.9
+    save_volume(labels / "v0.nii.gz", np.zeros_like(made[0][1]), affine)  # drawn over: the next training sees it
+    again = host(folder, tmp_path / "bundle", train__dataset__data=items, cache="disk")
+    assert not any(
+        torch.as_tensor(item["label"]).any() for item in list(again.parser.get_parsed_content("train#dataset"))[:5]
+    )
 
 
 def test_runs_of_ones_own_publish_nothing(synthetic_set, tmp_path):

@@ -17,7 +17,9 @@ from monai.data import CacheDataset, Dataset, PersistentDataset
 
 from scripts import distributed
 from scripts.data.files import Item
+from scripts.data.slices import fit_for_training
 from scripts.errors import InputError
+from scripts.hosting import handed_over
 
 logger = logging.getLogger("less_net")
 
@@ -41,7 +43,8 @@ def cached_dataset(
 
     The size is that of the first item after ``transform`` times the number of items. ``auto`` keeps the list in memory
     while it takes at most half of what is free there, else in files in ``cache_dir`` while those take at most half of
-    the free disk, else it reads the images anew each time. What was chosen, and why, is logged.
+    the free disk, else it reads the images anew each time. What was chosen, and why, is logged. Where an application
+    runs the bundle, :func:`scripts.data.slices.fit_for_training` comes first.
 
     Args:
         data: the items of the list.
@@ -58,6 +61,8 @@ def cached_dataset(
         raise InputError(f"cache is {cache!r}: give one of {', '.join(MODES)}")
     if cache == "disk" and not cache_dir:
         raise InputError("cache is 'disk', but there is no cache_dir: give a folder")
+    if cache_dir and handed_over() is not None:
+        data = fit_for_training(data, cache_dir)
     mode, reason = choose(data, transform, cache_dir) if cache == "auto" and len(data) else (cache, "")
     if reason:
         logger.info("%d images are kept %s: %s", len(data), "on the disk" if mode == "disk" else "nowhere", reason)

@@ -139,7 +139,10 @@ class ImageReader(_FileReader):
             )
         array = np.repeat(scale_volume(volume.array), self.channels // count, axis=0)
         way_back = {"source_shape": np.asarray(volume.source_shape), "source_affine": volume.source_affine}
-        return self._with_metadata(array, volume.affine, plane=volume.plane, **way_back)
+        array, meta = self._with_metadata(array, volume.affine, plane=volume.plane, **way_back)
+        # the mask is turned back, and MONAI Label compares it with, and places it by, these
+        as_stored = {MetaKeys.SPATIAL_SHAPE: way_back["source_shape"], MetaKeys.ORIGINAL_AFFINE: volume.source_affine}
+        return array, meta | as_stored
 
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The image as float32 in [0, 1], (channels, X, Y)."""

@@ -29,6 +29,7 @@ ANISOTROPIC = 1.5
 PERCENTILES = (0.5, 99.5)
 MOST_VOXELS = 2**30
 TOLERANCE = 1e-3
+FULL = 65535  # of the 16 bits in which slices are stored
 
 Source = str | Path
 
@@ -179,6 +180,31 @@ def slice_affine(volume: Volume, index: int) -> np.ndarray:
     affine = volume.affine.copy()
     affine[:3, 3] += index * affine[:3, 2]
     return affine
+
+
+def save_slice(path: Source, array: np.ndarray, volume: Volume, index: int, scaled: bool = False) -> None:
+    """Writes slice ``index`` of a volume as NIfTI, (X, Y, 1) or (X, Y, 1, C), with its place in space.
+
+    Args:
+        path: the file.
+        array: (C, X, Y); integers as they are to be stored, or with ``scaled`` floats in [0, 1].
+        volume: where the slice lies.
+        index: which one it is.
+        scaled: store 16 bits, and in the header that 0 is black and 1 white.
+    """
+    if scaled:
+        array = (array * FULL + 0.5).astype(np.uint16)
+    image = nibabel.Nifti1Image(channels_last(array), slice_affine(volume, index))
+    image.header.set_xyzt_units("mm")
+    if scaled:
+        image.header.set_slope_inter(1 / FULL, 0)
+        image.header["cal_min"], image.header["cal_max"] = 0, 1
+    image.to_filename(path)
+
+
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """(C, X, Y) as the axes of a NIfTI file: X, Y, one slice, and channels if there are several."""
+    return array[0][..., None] if len(array) == 1 else np.moveaxis(array, 0, -1)[:, :, None]
 
 
 def _read_source(path: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -22,11 +22,10 @@ from scripts.data.prepare.contents import Picture, read_codes, read_picture
 from scripts.data.prepare.planning import Planned
 from scripts.data.prepare.values import to_classes
 from scripts.data.reader import IGNORE_INDEX
-from scripts.data.volumes import scale_volume, slice_affine
+from scripts.data.volumes import channels_last, save_slice, scale_volume
 from scripts.errors import InputError
 
 FOLDERS = {"image": "images", "label": "masks", "scribble": "scribbles"}
-FULL = 65535  # of the 16 bits in which slices are stored
 
 
 @dataclass
@@ -85,7 +84,7 @@ class Writer:
         cut, stacked = planned[0].index is not None, len(entry.image) > 1
         made = {part for part in tables if cut or self._must_make(getattr(entry, part), part)}
         picture = read_picture(entry, plane) if cut or stacked or made else None
-        scaled = (scale_volume(picture.array) * FULL + 0.5).astype(np.uint16) if cut else None
+        scaled = scale_volume(picture.array) if cut else None
         masks = {part: to_classes(read_codes(getattr(entry, part), entry, picture)[0], tables[part]) for part in made}
         for one in planned:
             if cut:
@@ -123,14 +122,9 @@ class Writer:
         return path
 
     def _save_slice(self, one: Planned, part: str, array: np.ndarray, picture: Picture) -> str:
-        """A slice (C, X, Y) as NIfTI, (X, Y, 1) or (X, Y, 1, C), with its place in space, scaled if it is an image."""
-        image = nibabel.Nifti1Image(_channels_last(array), slice_affine(picture.volume, one.index))
-        image.header.set_xyzt_units("mm")
-        if part == "image":
-            image.header.set_slope_inter(1 / FULL, 0)
-            image.header["cal_min"], image.header["cal_max"] = 0, 1
+        """A slice (C, X, Y) as NIfTI; an image is in [0, 1]."""
         path = self._path(one, part, ".nii.gz")
-        image.to_filename(self.folder / path)
+        save_slice(self.folder / path, array, picture.volume, one.index, scaled=part == "image")
         return path
 
     def _save_channels(self, one: Planned, picture: Picture) -> str:
@@ -138,10 +132,5 @@ class Writer:
         array = picture.array.astype(np.uint8 if picture.array.dtype == bool else picture.array.dtype, copy=False)
         array = array.astype(np.int32) if array.dtype == np.int64 else array
         path = self._path(one, "image", ".nii.gz")
-        nibabel.Nifti1Image(_channels_last(array), picture.affine).to_filename(self.folder / path)
+        nibabel.Nifti1Image(channels_last(array), picture.affine).to_filename(self.folder / path)
         return path
-
-
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    """(C, X, Y) as the axes of a NIfTI file: X, Y, one slice, and channels if there are several."""
-    return array[0][..., None] if len(array) == 1 else np.moveaxis(array, 0, -1)[:, :, None]

@@ -1,0 +1,131 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The app folder of a server, without a server: what is copied, what is set, what is refused."""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from bundle.label import default_app, settings_of, studies_folder
+from bundle.label.app_folder import Settings, build_app, model_name
+from bundle.label.server import Server
+from bundle.label_loop_curve import Row, draw, means, write_rows
+from scripts.errors import InputError
+from tests.folders import pairs, save
+from tests.tiny import ROOT
+
+
+def config(app, name="train.json") -> dict:
+    return json.loads((app / "model" / model_name(app) / "configs" / name).read_text())
+
+
+def test_an_app_holds_the_bundle_and_works_alone(tmp_path):
+    app = tmp_path / "my app"
+    build_app(app, Settings(values=["image_size=64", "network_def#dropout=0.1"]))
+    model = app / "model" / model_name(app)
+    assert model.name.endswith("_segmentation") and (app / "main.py").is_file() and (app / "lib").is_dir()
+    assert (model / "models" / "model.pt").read_bytes() == (ROOT / "models" / "model.pt").read_bytes()
+    assert (model / "scripts" / "hosting.py").is_file() and not list(app.rglob("__pycache__"))
+    for name in ("train.json", "inference.json"):
+        assert config(app, name)["image_size"] == 64 and config(app, name)["network_def"]["dropout"] == 0.1
+    assert not any(str(ROOT) in path.read_text() for path in model.rglob("*.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["my app"]
+
+
+def test_overlays_and_names_of_classes(tmp_path):
+    overlays = [ROOT / "configs" / "methods" / "mean_teacher.yaml", ROOT / "configs" / "networks" / "unet.yaml"]
+    classes = ["vessel", "lesion"]
+    build_app(tmp_path / "a", Settings(overlays=overlays, values=["num_classes=3"], classes=classes))
+    assert config(tmp_path / "a")["method"]["_target_"] == "scripts.methods.MeanTeacher"
+    assert config(tmp_path / "a", "inference.json")["network_def"]["_target_"] == "scripts.networks.UNet"
+    assert "method" not in config(tmp_path / "a", "inference.json")
+    output = config(tmp_path / "a", "metadata.json")["network_data_format"]["outputs"]["pred"]
+    assert output["channel_def"] == {"0": "background", "1": "vessel", "2": "lesion"} and output["num_channels"] == 3
+
+
+def test_weights_bring_their_size_and_network(tmp_path):
+    (tmp_path / "model.pt").write_bytes((ROOT / "models" / "model.pt").read_bytes())
+    parameters = {"image_size": [96, 64], "in_channels": 1, "num_classes": 2}
+    network = {"_target_": "scripts.networks.UNet", "in_channels": "@in_channels", "out_channels": "@num_classes"}
+    record = {"parameters": parameters, "definitions": {"network_def": network}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    build_app(tmp_path / "app", Settings(weights=tmp_path / "model.pt"))
+    made = config(tmp_path / "app", "inference.json")
+    assert (made["image_size"], made["in_channels"], made["network_def"]) == ([96, 64], 1, network)
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        (Settings(values=["imagesize=64"]), "no config has imagesize"),
+        (Settings(values=["image_size"]), "give a key of configs/train.json and its value"),
+        (Settings(values=["image_size=[1"]), "give a key of configs/train.json and its value"),
+        (Settings(classes=["a", "b"]), "names 2 classes, but num_classes is 2"),
+        (Settings(overlays=[ROOT / "nothing.yaml"]), "is not a file"),
+        (Settings(weights=ROOT / "nothing.pt"), "no checkpoint"),
+        (Settings(weights=ROOT / "README.md"), "not a readable checkpoint"),
+    ],
+)
+def test_wrong_settings_are_refused_and_leave_nothing(tmp_path, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build_app(tmp_path / "app", settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_app_that_is_there_is_kept(tmp_path):
+    build_app(tmp_path / "app", Settings())
+    with pytest.raises(InputError, match="keeps the settings it was made with"):
+        settings_of(Namespace(weights="", classes="", overlay=[], set=["image_size=32"])).refuse_for(tmp_path / "app")
+    settings_of(Namespace(weights="", classes="", overlay=[], set=[])).refuse_for(tmp_path / "app")
+    with pytest.raises(InputError, match="exists and is no app"):
+        build_app(tmp_path / "app", Settings())
+
+
+def test_studies_must_hold_the_images_themselves(tmp_path):
+    save(tmp_path / "images" / "a.png", pairs(1)[0][0])
+    with pytest.raises(InputError, match="images has some"):
+        studies_folder(str(tmp_path))
+    with pytest.raises(InputError, match="is not a folder"):
+        studies_folder(str(tmp_path / "none"))
+    folder = studies_folder(str(tmp_path / "images"))
+    assert default_app(folder) != default_app(tmp_path) and default_app(folder).parent.parent.name == "output"
+
+
+def test_a_port_in_use_is_told(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="cannot listen on 127.0.0.1"):
+            Server(tmp_path, tmp_path, port=taken.getsockname()[1]).__enter__()
+
+
+def test_without_monai_label_the_command_says_what_to_do(tmp_path):
+    pytest.importorskip("monai")
+    from importlib.util import find_spec
+
+    if find_spec("monailabel"):
+        pytest.skip("MONAI Label is installed here")
+    save(tmp_path / "a.png", pairs(1)[0][0])
+    command = [sys.executable, "-m", "bundle", "label", "--studies", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "make label STUDIES=" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_curve_of_a_loop(tmp_path):
+    rows = [
+        Row(order, seed, n, 4 + 4 * n, 0.1 * n + 0.1 * seed, 1.0, 2.0, 0.1, "a b")
+        for order in ("random", "uncertainty")
+        for seed in (0, 1)
+        for n in range(3)
+    ]
+    assert means(rows, "random") == ([4, 8, 12], [pytest.approx(5), pytest.approx(15), pytest.approx(25)])
+    write_rows(rows, tmp_path / "curve.csv")
+    lines = (tmp_path / "curve.csv").read_text().splitlines()
+    assert len(lines) == 13 and lines[1] == "random,0,0,4,0.0000,1.0,2.0,0.1,a b"
+    draw(rows, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
