@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from bundle.federate.comparison import compare
+from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, federate
 from bundle.federate.sites import write_sites
 from scripts.errors import InputError
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--configs", nargs="*", default=[], help="overlays of method and network, as for training")
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="keys of configs/train.json")
+    parser.add_argument("--flare", action="store_true", help="run the rounds in NVIDIA FLARE's simulator (nvflare)")
     parser.add_argument("--federation-only", action="store_true", help="no site alone, no centralised training")
 
 
@@ -69,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
         unlabelled_weight=arguments.unlabelled_weight,
         output=output / "federated",
     )
-    print(compare(sites, everything, plan, output, federate, alone=not arguments.federation_only))
+    run_rounds = federate_in_flare if arguments.flare else federate
+    print(compare(sites, everything, plan, output, run_rounds, alone=not arguments.federation_only))
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Sites that train together over MONAI's client: their images, their rounds, and a federation that is cut."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bundle.federate import keep_plan, parse_settings, rounds
+from bundle.federate.rounds import Plan, average, federate
+from bundle.federate.sites import write_sites
+from scripts.data import load_datalist
+from scripts.errors import InputError
+from scripts.files import load_checkpoint
+from tests.handlers.test_checkpoint import same
+from tests.tiny import ROOT, SMALL_UNET
+
+SETTINGS = {"image_size": 32, "epoch_length": 2, "batch_size": 2, "unlabelled_batch_size": 2, "device": "cpu"}
+SETTINGS |= {"network_def": SMALL_UNET, "method#threshold": 0.5, "method#trust": False}
+
+
+@pytest.fixture
+def two_sites(tmp_path, synthetic_set):
+    """A site with three of its five masks and one without any."""
+    return write_sites(["5:0.6", "5:0"], str(synthetic_set), tmp_path / "sites", SETTINGS)[0]
+
+
+def plan(folder, number=3, **changes):
+    arguments = {"files": ("configs/train.json",), "settings": SETTINGS, "rounds": number, "local_epochs": 1}
+    return Plan(**arguments | {"unlabelled_weight": 0.5, "output": folder} | changes)
+
+
+def test_training_images_are_dealt_out_and_masks_stay_behind(tmp_path, synthetic_set):
+    sites, everything = write_sites(["5:0.6", "5:0"], str(synthetic_set), tmp_path, SETTINGS)
+    whole = load_datalist(str(synthetic_set))
+    lists = [json.loads(site.datalist.read_text()) for site in (*sites, everything)]
+    assert [len(one["training"]) for one in lists] == [3, 0, 3]
+    assert [len(one["unlabeled"]) for one in lists] == [2, 5, 7]
+    assert not any("label" in item for one in lists for item in one["unlabeled"])
+    used = [item["image"] for one in lists[:2] for part in ("training", "unlabeled") for item in one[part]]
+    assert len(set(used)) == 10 and set(used) <= {item["image"] for item in whole["training"]}
+    assert lists[1]["validation"] == lists[1]["test"] == [] and len(lists[0]["test"]) == len(whole["test"])
+    assert sites[0].weight(0.5) == 4.0 and sites[1].weight(0.5) == 2.5
+    read = load_datalist(str(sites[1].datalist), without_masks=True)
+    assert read["training"] == [] and len(read["unlabeled"]) == 5
+    with pytest.raises(InputError, match="holds no mask at all"):
+        load_datalist(str(sites[1].datalist))
+
+
+def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set):
+    bare = tmp_path / "bare"
+    shutil.copytree(synthetic_set / "images", bare)
+    sites, everything = write_sites([str(synthetic_set), f"{bare}:0"], "", tmp_path / "sites", SETTINGS)
+    count = len(list(bare.iterdir()))
+    assert sites[1].counts == {"training": 0, "unlabeled": count, "validation": 0, "test": 0}
+    assert everything.counts["unlabeled"] == sites[0].counts["unlabeled"] + count
+    keys = [item["key"] for item in json.loads(everything.datalist.read_text())["unlabeled"]]
+    assert len(set(keys)) == len(keys) and all(key.startswith("site") for key in keys)
+
+
+@pytest.mark.parametrize(
+    "specs, sentence",
+    [
+        (["5:0", "5:0"], "no site has a mask to learn from"),
+        (["6:1.5"], "the ratio 1.5 is beyond 0 to 1"),
+        (["500"], "want 500 training images, but .* give smaller numbers"),
+        (["somewhere"], "with --data give a number of training images"),
+    ],
+)
+def test_bad_sites_are_refused(tmp_path, synthetic_set, specs, sentence):
+    with pytest.raises(InputError, match=sentence):
+        write_sites(specs, str(synthetic_set), tmp_path, SETTINGS)
+
+
+def test_the_average_is_weighted_by_images():
+    first = {"w": torch.tensor([0.0, 2.0]), "n": torch.tensor(3)}
+    second = {"w": torch.tensor([4.0, 6.0]), "n": torch.tensor(9)}
+    mean = average([(first, 3.0), (second, 1.0)])
+    assert mean["w"].tolist() == [1.0, 3.0] and mean["w"].dtype == torch.float32 and mean["n"].item() == 3
+
+
+def test_a_site_without_masks_takes_part(tmp_path, two_sites):
+    """It changes the weights it was sent, by its unlabelled images alone, and its teacher starts from them."""
+    weights = federate(two_sites, plan(tmp_path / "run"))
+    state = load_checkpoint(tmp_path / "run" / "global.pt")
+    rows = list(csv.DictReader((tmp_path / "run" / "rounds.csv").open()))
+    assert [row["round"] for row in rows] == ["1", "2", "3"] and weights.is_file()
+    history = list(csv.DictReader((tmp_path / "run" / "site2" / "history.csv").open()))
+    assert all(float(row["loss/supervised"]) == 0 for row in history)
+    assert float(history[-1]["loss/consistency"]) > 0 and float(history[-1]["weight/consistency"]) > 0
+    assert len(list((tmp_path / "run" / "site2").glob("round_*.pt"))) == 2
+    local = [load_checkpoint(tmp_path / "run" / site.name / "round_00003.pt")["network"] for site in two_sites]
+    shares = [site.weight(0.5) for site in two_sites]
+    expected = average(list(zip(local, shares)))
+    assert same(state["weights"], expected)
+    assert not same(local[0], local[1])
+
+
+def test_a_federation_that_is_cut_goes_on_to_the_same_weights(tmp_path, two_sites, monkeypatch):
+    federate(two_sites, plan(tmp_path / "whole"))
+
+    class Cut(Exception):
+        pass
+
+    def cut(clients, *arguments):
+        if clients[0].trainer.state.epoch == 2:  # both sites have trained the second round, nothing is written
+            raise Cut
+        return validate(clients, *arguments)
+
+    validate = rounds.validate
+    monkeypatch.setattr(rounds, "validate", cut)
+    with pytest.raises(Cut):
+        federate(two_sites, plan(tmp_path / "cut"))
+    assert load_checkpoint(tmp_path / "cut" / "global.pt")["round"] == 1
+    monkeypatch.setattr(rounds, "validate", validate)
+    federate(two_sites, plan(tmp_path / "cut"))
+    whole, resumed = (load_checkpoint(tmp_path / name / "global.pt") for name in ("whole", "cut"))
+    assert resumed["round"] == 3 and same(whole["weights"], resumed["weights"])
+    scores = [[row["val_mean_dice"] for row in state["rows"]] for state in (whole, resumed)]
+    assert scores[0] == scores[1]
+
+
+def test_a_rule_that_needs_masks_says_so(tmp_path, two_sites):
+    settings = {key: value for key, value in SETTINGS.items() if not key.startswith("method#")}
+    supervised = plan(tmp_path, files=("configs/train.json", "configs/methods/supervised.yaml"), settings=settings)
+    with pytest.raises(InputError, match="no image here is labelled, and Supervised learns nothing without"):
+        federate(two_sites, supervised)
+
+
+def test_settings_and_plan_are_checked(tmp_path):
+    assert parse_settings(["image_size=128", "amp=false", "learning_rate=0.001"])["image_size"] == 128
+    with pytest.raises(InputError, match="write KEY=VALUE"):
+        parse_settings(["image_size"])
+    with pytest.raises(InputError, match="max_epochs is given by --rounds"):
+        parse_settings(["max_epochs=3"])
+    keep_plan(tmp_path / "run", {"rounds": 3})
+    keep_plan(tmp_path / "run", {"rounds": 3})
+    with pytest.raises(InputError, match="holds a federation with --rounds 3, not 4"):
+        keep_plan(tmp_path / "run", {"rounds": 4})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(InputError, match="holds other files: give a new folder"):
+        keep_plan(tmp_path / "other", {"rounds": 3})
+
+
+@pytest.mark.slow
+def test_the_command_compares_a_site_alone_the_federation_and_all_in_one(tmp_path, synthetic_set):
+    overlay = tmp_path / "unet.yaml"
+    overlay.write_text(json.dumps({"network_def": SMALL_UNET}))
+    sites = ["--data", str(synthetic_set), "--sites", "5:0.6", "5:0", "--rounds", "2"]
+    settings = [f"{key}={value}" for key, value in SETTINGS.items() if isinstance(value, (int, str))]
+    command = [sys.executable, "-W", "ignore", "-m", "bundle", "federate", *sites, "--output", str(tmp_path / "run")]
+    command += ["--configs", str(overlay), "--settings", *settings]
+    for _ in range(2):  # the second time everything is there
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ})
+        assert done.returncode == 0, done.stderr[-3000:]
+    rows = list(csv.DictReader((tmp_path / "run" / "table.csv").open()))
+    assert [row["training"] for row in rows] == ["site1 alone", "2 sites federated", "centralised"]
+    assert [(row["labelled"], row["unlabelled"]) for row in rows] == [("3", "2"), ("3", "7"), ("3", "7")]
+    assert len({row["test_images"] for row in rows}) == 1 and "| centralised |" in done.stdout
+    assert "round 1/2" not in done.stdout
