@@ -24,6 +24,7 @@ from bundle import (
     report,
     scribbles,
     stream,
+    weights,
 )
 from scripts.errors import InputError
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "benchmark": benchmark,
     "federate": federate,
     "report": report,
+    "weights": weights,
     "package": package,
     "info": info,
     "completion": completion,
@@ -57,6 +59,7 @@ EXAMPLES = {
     "benchmark": "benchmark bundle/suites/crii_net.yaml --data datasets --output output/suite --only seed0",
     "federate": "federate --sites siteA siteB:0 --output output/sites",
     "report": "report output/mine",
+    "weights": "weights --data mydata --name mydata --output output/weights --settings label_ratio=0.1",
     "package": "package --output dist",
     "info": "info --json",
     "completion": "completion bash > ~/.bundle-completion",

