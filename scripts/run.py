@@ -147,7 +147,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             raise InputError(f"{name} is {value!r}: give a whole number of at least {least[name]}")
         if name == "learning_rate" and not (isinstance(value, (int, float)) and 0 < value < 100):
             raise InputError(f"{name} is {value!r}: give a number above 0")
-        if name in ("amp", "resume"):
+        if name == "resume" or (name == "amp" and str(value).lower() != "auto"):
             as_bool(value, name)
         if name == "image_size":
             sizes = list(value) if isinstance(value, (list, tuple)) else [value]

@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scripts.engines.allocator import keep_freed_memory
+from scripts.engines.precision import Precision
 from scripts.switches import as_bool
 
 Batch = dict[str, dict[str, Any]]
@@ -38,7 +39,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         loss_function: the :class:`scripts.methods.LearningRule`; moved to ``device``.
         weak_view: ``(image, label or None) -> (image, label or None)`` on whole batches; None: the images as they are.
         max_norm: the gradient's norm is clipped to it; None or 0: no clipping.
-        amp: mixed precision: float16 with loss scaling on CUDA, bfloat16 elsewhere.
+        amp: mixed precision: float16 with loss scaling on CUDA, bfloat16 elsewhere; "auto": see :class:`Precision`.
         channels_last: keep images and weights in channels-last memory order, faster on recent GPUs.
         epoch_length: iterations an epoch; default: the loader's length.
         inferer: kept for applications that ask for it; rules call the network themselves.
@@ -67,7 +68,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         loss_function: nn.Module,
         weak_view: Callable | None = None,
         max_norm: float | None = None,
-        amp: bool = False,
+        amp: bool | str = False,
         channels_last: bool = False,
         epoch_length: int | None = None,
         inferer: Inferer | None = None,
@@ -80,6 +81,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # handlers look for these when they attach, inside super().__init__
         self.stateful: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
+        self.precision = Precision(amp, torch.device(device))
+        if self.precision.auto:
+            self.stateful["precision"] = self.precision
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -87,7 +91,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             network=network,
             optimizer=optimizer,
             loss_function=loss_function.to(device),
-            amp=as_bool(amp, "amp"),
+            amp=bool(self.precision.chosen),
             decollate=False,
             optim_set_to_none=True,
             epoch_length=epoch_length,
@@ -152,6 +156,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         progress = self.progress
         self.network.train()
         self.rule.train()
+        self.amp = self.precision.decide(
+            self.student, batch["unlabelled" if "unlabelled" in batch else "labelled"]["image"]
+        )
         self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
             losses = self.rule(self.network, batch, progress)

@@ -1,0 +1,49 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Mixed precision chosen by measurement: what is switched stays, what is measured is kept and changes nothing."""
+
+import copy
+
+import pytest
+import torch
+
+from scripts.engines import precision
+from scripts.engines.precision import Precision, bfloat16_gain
+from scripts.errors import InputError
+from tests.tiny import TinyNetwork, trainer
+
+CPU = torch.device("cpu")
+
+
+def test_a_switch_is_taken_as_it_is():
+    images = torch.rand(1, 3, 8, 8)
+    assert Precision("true", CPU).decide(TinyNetwork(), images) is True
+    assert Precision(False, CPU).decide(TinyNetwork(), images) is False
+    assert Precision("auto", torch.device("cuda")).chosen is True
+    with pytest.raises(InputError, match="amp is 'perhaps'"):
+        Precision("perhaps", CPU)
+
+
+def test_measuring_leaves_the_network_and_the_random_numbers_alone():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.5))
+    before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    assert bfloat16_gain(network, torch.rand(2, 3, 16, 16)) > 0
+    state_after, torch_state = network.state_dict(), torch.get_rng_state()
+    assert all(torch.equal(before[key], state_after[key]) for key in before)
+    assert all(p.grad is None for p in network.parameters())
+    torch.set_rng_state(state)
+    torch.rand(2, 3, 16, 16)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+@pytest.mark.parametrize("gain, expected", [(2.0, True), (0.8, False)])
+def test_a_run_measures_once_and_a_resumed_one_keeps_the_choice(monkeypatch, gain, expected):
+    asked = []
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda *_: asked.append(1) or gain)
+    engine = trainer(amp="auto")
+    engine.run()
+    assert engine.amp is expected and len(asked) == 1
+    resumed = trainer(amp="auto")
+    resumed.stateful["precision"].load_state_dict(engine.stateful["precision"].state_dict())
+    resumed.run()
+    assert resumed.amp is expected and len(asked) == 1
