@@ -25,6 +25,7 @@ from scripts.files import atomic_write
 
 HELP = "replay a clinician against a MONAI Label server: Dice by number of labelled images, for several orders"
 RECORD = "loop.json"
+FREE = ("output", "command", "orders", "seeds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,12 +97,12 @@ def images_of(arguments: argparse.Namespace, plan: Plan) -> tuple[list[Item], li
 
 
 def claim(output: Path, arguments: dict) -> None:
-    """Takes the output folder for this loop.
+    """Takes the output folder for this loop; further orders and seeds may join a loop that was begun.
 
     Raises:
         InputError: it holds something else, or a loop with other arguments.
     """
-    kept = {key: value for key, value in arguments.items() if key not in ("output", "command")}
+    kept = {key: value for key, value in arguments.items() if key not in FREE}
     path = output / RECORD
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -146,17 +146,17 @@ class Replay:
         """Answers the server's questions until ``count`` images are labelled; the first ones are chosen by the seed.
 
         Returns:
-            The names of the images that were labelled now.
+            The images that were labelled since the last round that is done, by a round that was cut too.
         """
         held = [image for image, entry in client.objects().items() if "final" in entry["labels"]]
         first = sorted(self.pool, key=lambda name: sha256(f"{self.seed} {name}".encode()).digest())[: self.plan.start]
-        names = [name for name in first if name not in held]
-        for name in names:
+        wanted = [name for name in first if name not in held]
+        while wanted or len(held) < count:
+            name = wanted.pop(0) if wanted else client.next_image(self.order)["id"]
             client.save_label(name, Path(self.pool[name]["label"]))
-        while len(held) + len(names) < count:
-            names.append(client.next_image(self.order)["id"])
-            client.save_label(names[-1], Path(self.pool[names[-1]]["label"]))
-        return names
+            held.append(name)
+        before = {name for row in self.rows() for name in row.images.split()}
+        return [name for name in held if name not in before]
 
     def dice(self, answer: bytes, label: str) -> float:
         """Dice of the server's mask, as the bundle defines it, at the size of the image."""

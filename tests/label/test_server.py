@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real MONAI Label server, asked over its REST API, on PNG, JPEG and NIfTI studies. `make test-label` runs this."""
 
+import gzip
 import io
 import json
 import os
@@ -66,7 +67,7 @@ def mask_in(answer: bytes, suffix: str) -> np.ndarray:
         picture = Image.open(io.BytesIO(answer))
         assert picture.format == "PNG" and picture.mode == "L"
         return np.asarray(picture)
-    image = nibabel.Nifti1Image.from_bytes(__import__("gzip").decompress(answer))
+    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(answer))
     assert np.allclose(image.affine, AFFINE)
     return np.asarray(image.dataobj).squeeze(-1).T
 
@@ -166,6 +167,19 @@ def test_a_jpeg_gives_the_lossless_mask_that_its_pixels_give(place):
     copy = place.studies.parent / "decoded.png"
     Image.open(place.studies / "case9.jpg").save(copy)
     assert np.array_equal(mask_in(answer, ".png"), mask_in(place.client.infer(place.model, str(copy)), ".png"))
+
+
+def test_a_volume_gives_a_mask_in_its_own_grid(place):
+    if place.suffix != ".nii.gz":
+        pytest.skip("for NIfTI")
+    affine = np.array([[6.0, 0, 0, 1], [0, -1, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])  # coarse along the first axis
+    grey, mask = (part.T for part in (scene(3)[0].max(-1), scene(3)[1]))
+    volume = np.stack([grey] * 5).astype(np.int16)
+    path = place.studies.parent / "volume.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(volume, affine), path)
+    answer = nibabel.Nifti1Image.from_bytes(gzip.decompress(place.client.infer(place.model, str(path))))
+    assert answer.shape == volume.shape and np.allclose(answer.affine, affine)
+    assert dice(np.asarray(answer.dataobj), np.stack([mask] * 5)) > 0.6  # the slices are turned before they are seen
 
 
 def test_what_is_told_with_a_mask(place):
@@ -306,5 +320,9 @@ def test_monai_labels_own_app_serves_the_bundle_too(tmp_path):
         assert set(np.unique(mask)) == {0, 1} and dice(mask, scene(5)[1]) > 0.85
         run = json.loads((app / "model" / name / "output" / "run.json").read_text())["data"]
         assert run["unlabeled"]["count"] == 3
+        deadline = time.monotonic() + 300  # this app scores after each training
+        while client.session.get(f"{server.url}/scoring/", params={"check_if_running": True}).ok:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
         done = client.request("POST", f"/scoring/{name}", params={"run_sync": True}, json={"max_workers": 1}).json()
-        assert done["total"] == 3
+        assert done["total"] == done["executed"] + done["skipped"] == 3

@@ -46,16 +46,19 @@ class Segmentation(BundleInferTask):
         handle, name = tempfile.mkstemp(suffix=suffix)
         os.close(handle)
         if suffix.lower() in NIFTI:
-            nibabel.save(nibabel.Nifti1Image(mask, source_affine(data[self.input_key].meta)), name)
+            shape, affine = source_grid(data)
+            nibabel.save(nibabel.Nifti1Image(mask.reshape(shape or mask.shape), affine), name)
         else:
             Image.fromarray(np.ascontiguousarray(mask.T)).save(name)
         return name, data.get(self.output_json_key, {})
 
 
-def source_affine(meta: dict) -> np.ndarray:
-    """The affine (4, 4) of an image as its file has it."""
+def source_grid(data: dict) -> tuple[tuple[int, ...] | None, np.ndarray]:
+    """Shape (up to three axes) and affine (4, 4) of the mask as a NIfTI file: those of its image, if that is one."""
+    path, meta = data.get("image_path", ""), data["image"].meta
+    shape = nibabel.load(path).shape[:3] if path.lower().endswith(NIFTI) else None
     affine = np.asarray(meta.get("source_affine", meta["original_affine"]), dtype=np.float64)
-    return affine if affine.shape == (4, 4) else np.eye(4)
+    return shape, affine if affine.shape == (4, 4) else np.eye(4)
 
 
 class Polygons(Segmentation):
