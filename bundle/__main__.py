@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from bundle import (
+    bench,
     benchmark,
     check,
     completion,
@@ -36,6 +37,7 @@ COMMANDS = {
     "export": export,
     "stream": stream,
     "benchmark": benchmark,
+    "bench": bench,
     "federate": federate,
     "report": report,
     "weights": weights,
@@ -57,6 +59,7 @@ EXAMPLES = {
     "export": "export --weights output/mine/model.pt --output exported",
     "stream": "stream --input film.mp4 --output masks.mp4",
     "benchmark": "benchmark bundle/suites/crii_net.yaml --data datasets --output output/suite --only seed0",
+    "bench": "bench --output output/bench",
     "federate": "federate --sites siteA siteB:0 --output output/sites",
     "report": "report output/mine",
     "weights": "weights --data mydata --name mydata --output output/weights --settings label_ratio=0.1",

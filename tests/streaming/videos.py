@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -13,8 +15,6 @@ import numpy as np
 import torch
 
 from tests.tiny import ROOT
-
-SUFFIXES = {"libx264": ".mp4", "mpeg4": ".avi", "ffv1": ".mkv"}
 
 
 class Bright(torch.nn.Conv2d):
@@ -53,11 +53,13 @@ def scenes(count: int, width: int = 90, height: int = 60) -> list[np.ndarray]:
 
 
 def write_video(
-    path: Path, pictures: list[np.ndarray], codec: str = "libx264", sound: bool = False, turn: int = 0, **options: str
+    path: Path, made: Iterable[np.ndarray], codec: str = "libx264", sound: bool = False, turn: int = 0, **options: str
 ) -> Path:
-    """Writes pictures as a video of 25 frames a second."""
+    """Writes pictures as a video of 25 frames a second, as they come."""
+    pictures = iter(made)
+    first = next(pictures)
     with av.open(str(path), "w", options=options) as container:
-        height, width = pictures[0].shape[:2]
+        height, width = first.shape[:2]
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = width, height
         stream.pix_fmt = {"ffv1": "bgr0", "mpeg4": "yuv420p"}.get(codec, "yuv444p")
@@ -66,7 +68,7 @@ def write_video(
         if turn:
             stream.set_display_rotation(turn)
         voice = container.add_stream("aac", rate=8000) if sound else None
-        for picture in pictures:
+        for picture in chain([first], pictures):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
         if voice is not None:

@@ -1,0 +1,107 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Latency and throughput of the networks alone, and of everything from the picture file to the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from bundle.bench.contenders import TORCH, Contender, Networks
+from bundle.bench.timing import interleaved, quartiles, use
+from bundle.benchmark.suite import ROOT
+from bundle.export import read_config
+from scripts.data.decode import decode
+from scripts.streaming import FramePredictor
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is timed, and for how long.
+
+    Attributes:
+        batches: images at once.
+        sizes: sides of the images in pixels.
+        threads: numbers of threads.
+        cores: those that may be used.
+        seconds: for one case, all contenders together.
+        rounds: the fewest and the most turns.
+    """
+
+    batches: Sequence[int]
+    sizes: Sequence[int]
+    threads: Sequence[int]
+    cores: Sequence[int]
+    seconds: float
+    rounds: tuple[int, int]
+
+    @property
+    def cases(self) -> int:
+        """How many cases :func:`inference` yields."""
+        return len(self.batches) * len(self.sizes) * len(self.threads)
+
+
+@torch.inference_mode()
+def inference(contenders: Sequence[Contender], networks: Networks, plan: Plan) -> Iterator[tuple[str, list[Row]]]:
+    """(what was timed, a row for each contender) by threads, size and batch."""
+    for threads in plan.threads:
+        use(threads, plan.cores)
+        ready = {contender: networks.ready(contender) for contender in contenders}
+        for size in plan.sizes:
+            for batch in plan.batches:
+                images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+                calls = {one.name: call(ready[one], images, one, networks.device) for one in contenders}
+                found = interleaved(calls, plan.seconds, plan.rounds, networks.device)
+                case = {"threads": threads, "size": size, "batch": batch}
+                rows = [{"name": name, **case, **speeds(values, batch)} for name, values in found.items()]
+                yield f"{size}x{size}, batch {batch}, {threads} threads", rows
+
+
+def call(network: nn.Module, images: torch.Tensor, contender: Contender, device: torch.device) -> Callable[[], object]:
+    """One answer to images that lie where the network computes."""
+    images = images.to(device) if contender.backend == TORCH else images
+    return lambda: network(images)
+
+
+def speeds(seconds: Sequence[float], images: int) -> Row:
+    """Milliseconds of a call and images a second: quartiles, the median in the middle."""
+    rate = quartiles([images / value for value in seconds])
+    return {"ms": quartiles(seconds, 1000), "images_per_second": rate, "calls": len(seconds)}
+
+
+@torch.inference_mode()
+def read_to_mask(
+    contenders: Sequence[Contender], networks: Networks, pictures: Sequence[Path], size: int, plan: Plan
+) -> Iterator[tuple[str, list[Row]]]:
+    """The same for a PNG file that is decoded, preprocessed, predicted and turned into its mask, one at a time.
+
+    Preprocessing and postprocessing are those of ``configs/inference.json``.
+    """
+    for threads in plan.threads:
+        use(threads, plan.cores)
+        calls = {one.name: file_call(networks.ready(one), pictures, size, networks.device) for one in contenders}
+        found = interleaved(calls, plan.seconds, plan.rounds, networks.device)
+        rows = [{"name": name, "threads": threads, "size": size, **speeds(s, 1)} for name, s in found.items()]
+        yield f"PNG of {size}x{size} to mask, {threads} threads", rows
+
+
+def file_call(network: nn.Module, pictures: Sequence[Path], size: int, device: torch.device) -> Callable[[], object]:
+    """One file to its mask, the next file at each call."""
+    parser: ConfigParser = read_config([str(ROOT / "configs" / "inference.json")], {"image_size": size})
+    parser["bundle_root"], parser["device"] = str(ROOT), device
+    predictor, turn = FramePredictor(parser, network), cycle(pictures)
+
+    def one() -> object:
+        path = next(turn)
+        return predictor(decode(path), path.name)
+
+    return one
