@@ -9,6 +9,7 @@ from scripts.handlers.images import ValidationImages
 from scripts.handlers.nonfinite import StopOnNonFinite
 from scripts.handlers.predictions import ImageProgress, Overlays
 from scripts.handlers.progress import Progress
+from scripts.handlers.progressive import ProgressiveSize
 from scripts.handlers.ranks import Synchronise
 from scripts.handlers.results import EvaluationResults
 from scripts.handlers.rounds import RoundCheckpoints
@@ -27,6 +28,7 @@ __all__ = [
     "OptionalValidationHandler",
     "Overlays",
     "Progress",
+    "ProgressiveSize",
     "Publish",
     "RoundCheckpoints",
     "SegmentationScores",

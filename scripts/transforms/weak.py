@@ -28,6 +28,10 @@ class WeakView(nn.Module):
         shift: largest shift as a share of the size.
         probability: share of the images that get rotation, scaling and shift; flips are drawn apart.
         ignore_index: mask value past the frame.
+
+    Attributes:
+        resolution: size of the views as a share of that of the images, 1 at first; sizes are multiples of 8 pixels, at
+            least 32. :class:`scripts.handlers.ProgressiveSize` sets it in the course of a run.
     """
 
     def __init__(
@@ -42,19 +46,27 @@ class WeakView(nn.Module):
         super().__init__()
         self.flip, self.rotate, self.scale, self.shift = flip, math.radians(rotate), math.log(scale), shift
         self.probability, self.ignore_index = probability, ignore_index
+        self.resolution = 1.0
 
     @torch.no_grad()
     def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(image (B, C, X, Y) in [0, 1], label (B, 1, X, Y) or None) -> the same, seen through one random geometry."""
+        """(image (B, C, X, Y) in [0, 1], label (B, 1, X, Y) or None) -> both seen through one random geometry."""
         if not len(image):  # a batch without labelled images
             return image, label
-        grid = F.affine_grid(self.draw(image), list(image.shape), align_corners=False)
+        grid = F.affine_grid(self.draw(image), [*image.shape[:2], *self.size(image)], align_corners=False)
         warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         if label is None:
             return warped, None
         # shifted by one, so that the zeros past the frame tell themselves from class 0
         moved = F.grid_sample(label.to(grid.dtype) + 1, grid, mode="nearest", align_corners=False).round().long() - 1
         return warped, torch.where(moved < 0, self.ignore_index, moved)
+
+    def size(self, image: Tensor) -> list[int]:
+        """Size of the views of ``image``."""
+        sides = list(image.shape[-2:])
+        if self.resolution == 1:
+            return sides
+        return [min(side, max(32, 8 * round(side * self.resolution / 8))) for side in sides]
 
     def draw(self, image: Tensor) -> Tensor:
         """Random affine matrices (B, 2, 3) in the normalised coordinates of ``F.affine_grid``."""

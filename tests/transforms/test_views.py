@@ -50,6 +50,21 @@ def test_flips_and_quarter_turns_alone_are_exact():
     assert any(torch.allclose(moved[0], o, atol=1e-5) for o in orientations)
 
 
+def test_weak_views_of_another_resolution_show_the_same_picture():
+    torch.manual_seed(0)
+    x, y = torch.meshgrid(torch.linspace(0, 1, 96), torch.linspace(0, 1, 130), indexing="ij")
+    image = (0.5 + 0.5 * torch.sin(5 * x + 3 * y)).expand(4, 3, 96, 130).contiguous()
+    view = WeakView(rotate=0, scale=1.0, shift=0.0, flip=0)
+    view.resolution = 0.5
+    small, label = view(image, (image[:, :1] > 0.6).long())
+    assert small.shape == (4, 3, 48, 64) and label.shape == (4, 1, 48, 64)
+    expected = torch.nn.functional.interpolate(image, (48, 64), mode="bilinear", antialias=True)
+    assert (small - expected).abs().max() < 0.02
+    assert ((small[:, :1] > 0.6).long() == label).float().mean() > 0.97
+    view.resolution = 0.1
+    assert view(image)[0].shape == (4, 3, 32, 32)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_strong_view_stays_in_range_and_changes_the_picture(shape):
     torch.manual_seed(0)
