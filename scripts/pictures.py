@@ -86,7 +86,8 @@ def _blend(rgb: np.ndarray, where: np.ndarray, colour: Colour, share: float) -> 
     chosen = where[place]
     flat = rgb[place].reshape(len(chosen), -1)  # rows of R, G, B, R, G, B, ...
     colours = np.tile(np.array(colour, np.uint16) * np.uint16(weight), chosen.shape[1])
-    blended = ((flat * np.uint16(256 - weight) + colours) >> 8).astype(np.uint8)
+    # NumPy 1 would multiply the 8 bits by a scalar in 8 bits, whatever the type of the scalar
+    blended = ((flat.astype(np.uint16) * np.uint16(256 - weight) + colours) >> 8).astype(np.uint8)
     flat ^= (flat ^ blended) & np.repeat(chosen * np.uint8(255), 3, axis=1)
 
 
