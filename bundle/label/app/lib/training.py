@@ -11,7 +11,8 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 
-DEFAULTS = {"max_epochs": 10, "val_split": 0.2, "pretrained": True}
+# one GPU: a session has a handful of labels, and several processes would start up longer than they train
+DEFAULTS = {"max_epochs": 10, "val_split": 0.2, "pretrained": True, "multi_gpu": False}
 
 
 class Training(BundleTrainTask):
