@@ -14,13 +14,16 @@ NAME ?=
 CONFIG ?=
 SETTINGS ?=
 
-.PHONY: help demo test test-slow bench stream weights package lint label label-loop label-env test-label clean
+.PHONY: help demo benchmark-quick test test-slow bench stream weights package lint label label-loop label-env test-label clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(STAMP) ## train, evaluate and predict; DATA=<folder> uses your images, OUTPUT=<folder> says where to
 	@$(PYTHON) -m bundle demo --data "$(DATA)" --output "$(OUTPUT)"
+
+benchmark-quick: $(STAMP) ## the rules side by side on the embedded set; OUTPUT=<folder>, WORKERS=<runs at a time>
+	@$(PYTHON) -m bundle benchmark bundle/suites/quick.yaml --output "$(or $(OUTPUT),output/benchmark-quick)" --workers $(or $(WORKERS),2)
 
 test: $(STAMP) ## the tests (minutes)
 	@$(PYTHON) -m pytest

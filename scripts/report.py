@@ -101,10 +101,15 @@ def _page(training: Path | None, evaluation: Path | None) -> str:
         *(_pictures(evaluation, metrics) if evaluation else ()),
         *_facts(run, metrics),
     ]
-    head = f'<meta charset="utf-8"/><meta name="viewport" content="width=device-width"/><title>{escape(name)}</title>'
+    return document(name, body)
+
+
+def document(title: str, body: Iterable[str], style: str = "") -> str:
+    """A whole page of the house's look: HTML parts below one another, with more CSS if need be."""
+    head = f'<meta charset="utf-8"/><meta name="viewport" content="width=device-width"/><title>{escape(title)}</title>'
     content = "\n".join(body)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}{style}</style></head>\n'
         f"<body><main>\n{content}\n</main></body></html>\n"
     )
 
@@ -186,12 +191,12 @@ def _classes(rows: Sequence[Mapping[str, Any]], unit: str) -> list[str]:
 
 
 def _training(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    curves = _picture(folder / "curves.png", "Losses, scores and rates of the training over its epochs")
+    curves = picture(folder / "curves.png", "Losses, scores and rates of the training over its epochs")
     if not rows and not curves:
         return []
     last = {key: value for key, value in rows[-1].items() if value not in ("", None)} if rows else {}
     table = _table(((key, _short(value)) for key, value in last.items()), ("Quantity", "Last epoch"))
-    return ["<h2>Training</h2>", *curves, *_folded("The last epoch in numbers", [table] if last else [])]
+    return ["<h2>Training</h2>", *curves, *folded("The last epoch in numbers", [table] if last else [])]
 
 
 def _short(value: str) -> str:
@@ -207,19 +212,19 @@ def _pictures(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     overlays = []
     for panel in panels:
         kind, rank, *_ = [*panel.stem.split("_"), ""]
-        overlays += [f'<p class="faint">{escape(kind)} {escape(rank)}</p>', *_picture(panel, f"Case {panel.stem}")]
+        overlays += [f'<p class="faint">{escape(kind)} {escape(rank)}</p>', *picture(panel, f"Case {panel.stem}")]
     chosen = "The number is the Dice. Best and median are chosen among the images with a lesion, worst among all."
     sections = (
-        ("Cases", _picture(folder / "cases.png", "Best, median and worst cases"), chosen),
-        ("Errors of the worst cases", _picture(folder / "errors.png", "Found, missed and wrongly marked pixels"), ""),
-        ("Confusion", _picture(folder / "confusion.png", "Confusion table of all pixels", "small"), ""),
+        ("Cases", picture(folder / "cases.png", "Best, median and worst cases"), chosen),
+        ("Errors of the worst cases", picture(folder / "errors.png", "Found, missed and wrongly marked pixels"), ""),
+        ("Confusion", picture(folder / "confusion.png", "Confusion table of all pixels", "small"), ""),
     )
     out = []
-    for title, picture, remark in sections:
-        if picture:
-            out += [f"<h2>{title}</h2>", *([f'<p class="faint">{remark}</p>'] if remark else []), *picture]
+    for title, found, remark in sections:
+        if found:
+            out += [f"<h2>{title}</h2>", *([f'<p class="faint">{remark}</p>'] if remark else []), *found]
         if title == "Cases":
-            out += _folded(f"All {len(panels)} cases in detail", overlays)
+            out += folded(f"All {len(panels)} cases in detail", overlays)
     return out
 
 
@@ -227,11 +232,12 @@ def _kind(path: Path, kinds: Sequence[str]) -> str:
     return next((kind for kind in kinds if path.name.startswith(kind)), kinds[-1])
 
 
-def _folded(title: str, parts: Sequence[str]) -> list[str]:
+def folded(title: str, parts: Sequence[str]) -> list[str]:
+    """Parts behind a title that opens them; nothing where there are none."""
     return [f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"] if parts else []
 
 
-def _picture(path: Path, description: str, css: str = "") -> list[str]:
+def picture(path: Path, description: str, css: str = "") -> list[str]:
     """The picture as an ``img`` element with its bytes inside; nothing where there is no file."""
     if not path.is_file():
         return []
@@ -255,7 +261,7 @@ def _facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
             out += [f"<h2>{title}</h2>", _table(rows.items())]
         if title == "Configuration" and run.get("definitions"):
             parts = escape(json.dumps(run["definitions"], indent=2))
-            out += _folded("Network, method, optimiser, views and preprocessing as configured", [f"<pre>{parts}</pre>"])
+            out += folded("Network, method, optimiser, views and preprocessing as configured", [f"<pre>{parts}</pre>"])
     return out
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -18,7 +21,7 @@ from bundle.benchmark import choose
 from bundle.benchmark.commands import commands
 from bundle.benchmark.progress import Progress, expected_seconds
 from bundle.benchmark.results import RESULT, case_rows, difference, find, public_commands
-from bundle.benchmark.runner import execute, shares
+from bundle.benchmark.runner import Place, execute, locked, shares
 from bundle.benchmark.suite import Run, check_data, load_suite
 from scripts.errors import InputError
 from tests.tiny import ROOT, SMALL_UNET
@@ -83,6 +86,7 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
         ({"grids": [{**SUITE["grids"][0], "methods": ["magic"]}]}, "'magic'"),
         ({"grids": [{key: value for key, value in SUITE["grids"][0].items() if key != "seeds"}]}, "'seeds'"),
         ({"baseline": "magic"}, "'magic'"),
+        ({"comparisons": [{"ours": {"seed": 1}, "theirs": {}}]}, "label_ratio, network, method"),
         ({"peers": ["mean_teacher", "magic"]}, "'magic'"),
     ],
 )
@@ -176,8 +180,46 @@ def test_workers_share_the_cores(monkeypatch):
 def test_a_process_is_stopped_at_the_deadline(tmp_path):
     began = time.monotonic()
     state = Progress([], [], seconds=0.3)
-    assert execute(["sleep", "30"], tmp_path / "log", shares(1)[0][:1], state) < 0
+    with locked(tmp_path / "run") as lock:
+        assert execute(["sleep", "30"], tmp_path / "log", Place(shares(1)[0][:1], lock), state) < 0
     assert time.monotonic() - began < 20
+
+
+def test_a_run_belongs_to_one_process_until_its_last_child_is_gone(tmp_path):
+    with locked(tmp_path / "run") as lock:
+        with locked(tmp_path / "run") as other:
+            assert other is None
+        orphan = subprocess.Popen(["sleep", "30"], pass_fds=[lock])  # as `execute` starts it
+    try:
+        with locked(tmp_path / "run") as other:
+            assert other is None
+    finally:
+        orphan.kill()
+        orphan.wait()
+    with locked(tmp_path / "run") as lock:
+        assert lock is not None
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_goes_on(suite, tmp_path, synthetic_set):
+    data = {"set": {"settings": {"dataset_dir": synthetic_set.name, "epoch_length": 20, "batch_size": 2}}}
+    grid = {**SUITE["grids"][0], "methods": ["supervised"], "label_ratios": [4], "seeds": [0]}
+    path, output = suite(data=data, grids=[grid], settings={"image_size": 32, "max_epochs": 20}), tmp_path / "bench"
+    command = [sys.executable, "-m", "bundle", "benchmark", path, "--output", output, "--data", synthetic_set.parent]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    folder = output / "set/4/small/supervised/seed0"
+    while not (folder / "latest.pt").is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    with locked(folder) as lock:
+        assert lock is not None  # the training has ended too
+    cut = len((folder / "history.csv").read_text().splitlines())
+    assert cut < 20 and not (folder / RESULT).exists()
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--resume true" in (folder / "train.log").read_text()
+    assert json.loads((folder / RESULT).read_text())["validation"]["iteration"] == [20 * n for n in range(1, 21)]
 
 
 def timed(seconds, data="set", network="small", method="m"):

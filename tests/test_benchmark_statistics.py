@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
-from bundle.benchmark.statistics import Group, best_peer, case_means, grouped, mean_sd, paired, summaries
-from bundle.benchmark.suite import Suite
+from bundle.benchmark.plots import COLOURS, mean_curve, read_latencies
+from bundle.benchmark.statistics import Group, best_peer, case_means, compared, grouped, mean_sd, paired, summaries
+from bundle.benchmark.suite import Comparison, Run, Suite
+from bundle.benchmark.summary import write_summary
 from bundle.benchmark.tables import markdown
+from scripts.errors import InputError
 
 
 def test_mean_and_spread():
@@ -65,7 +71,9 @@ def whole(method, dice, validation, network="n", ratio=0.05, seed=0):
         "scores": {**{name: dice for name in names}, "hd95": None},
         "train_minutes": 2.0,
         "network_parameters": 1_364_142,
-        "validation": {"val_mean_dice": [0.1, validation, 0.2]},
+        **{"commit": "abc", "device": "cpu", "versions": {"torch": "2", "monai": "1"}},
+        "commands": {"train": "python <train>"},
+        "validation": {"minutes": [0.5, 1.0, 2.0], "iteration": [1, 2, 3], "val_mean_dice": [0.1, validation, 0.2]},
         "cases": {"a": dice, "b": dice},
     }
 
@@ -96,13 +104,96 @@ def test_the_best_peer_is_chosen_on_validation_and_on_the_same_labels():
     assert rows[Group("set", 0.05, "other", "bcp")]["difference"] is None  # no baseline on that network
 
 
+def test_comparisons_pair_what_they_name_and_agree_in_the_rest():
+    groups = grouped(
+        [
+            *(whole("ours", 0.7, 0.1, ratio=ratio, network=net) for ratio in (0.5, 1.0) for net in ("n", "other")),
+            *(whole("cps", 0.6, 0.1, ratio=ratio, network=net) for ratio in (0.5, 1.0) for net in ("n", "other")),
+        ]
+    )
+    half = Comparison({"method": ("ours",), "network": ("n",), "label_ratio": (0.5,)}, {"label_ratio": (1.0,)})
+    rows = compared(groups, [half])
+    assert {tuple(row["theirs"]) for row in rows} == {
+        ("set", 1.0, net, method) for net in ("n", "other") for method in ("ours", "cps")
+    }
+    assert {row["ours"] for row in rows} == {Group("set", 0.5, "n", "ours")}
+    networks = compared(groups, [Comparison({"network": ("n",)}, {"network": ("other",)})])
+    assert len(networks) == 4 and all(row["ours"][1::2] == row["theirs"][1::2] for row in networks)
+    assert all(row["difference"] == pytest.approx(0) for row in networks)
+    text = markdown([], rows, Suite("s", ()))
+    assert (
+        "| set | ours on n, 50 % of the labels | cps on other, 100 % of the labels | +10.0 (+10.0 to +10.0) |" in text
+    )
+
+
 def test_tables_have_a_line_a_method_and_a_dash_where_there_is_no_score():
     rows = summaries(
         grouped([whole("ours", 0.7, 0.1), whole("plain", 0.6, 0.1), whole("cps", 0.65, 0.1)]), "plain", ["cps"]
     )
-    text = markdown(rows, Suite("s", (), "plain", ("cps",)))
+    text = markdown(rows, [], Suite("s", (), "plain", ("cps",)))
     assert "**set, 5 % of the labels**" in text and "| Dice - plain | Dice - best peer |" in text
     assert (
         "| ours | n | 1.36 M | 1 | 70.0 | 70.0 | 70.0 | 70.0 | - | 70.0 | 2.0 | +10.0 (+10.0 to +10.0) | +5.0 (" in text
     )
     assert text.index("| ours |") < text.index("| cps |") < text.index("| plain |")
+
+
+def test_seeds_of_different_configs_are_marked():
+    results = [whole("ours", 0.7, 0.1, seed=seed) | {"definitions": f"d{seed}"} for seed in (0, 1)]
+    assert "| 2* |" in markdown(summaries(grouped(results)), [], Suite("s", ()))
+    assert "| 1 |" in markdown(summaries(grouped(results[:1])), [], Suite("s", ()))
+
+
+def test_curves_are_averaged_as_far_as_all_go():
+    short = {"minutes": [1.0, 2.0], "val_mean_dice": [0.2, 0.4]}
+    minutes, dice = mean_curve([short, {"minutes": [3.0, 4.0, 5.0], "val_mean_dice": [0.4, 0.8, 0.9]}])
+    assert minutes.tolist() == [2, 3] and dice.tolist() == pytest.approx([30, 60])
+
+
+def test_latencies_are_those_of_pytorch_one_image_smallest_size_most_threads(tmp_path):
+    def timed(name, size=64, batch=1, threads=2, ms=1.0):
+        return {"name": name, "size": size, "batch": batch, "threads": threads, "ms": [0.1, ms, 99.0]}
+
+    networks = [{"name": "a", "backend": "PyTorch", "parameters": 7}, {"name": "b", "backend": "ONNX", "parameters": 7}]
+    rows = [timed("a", ms=5.0), timed("a", size=128), timed("a", batch=8), timed("a", threads=1), timed("b", ms=2.0)]
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({"networks": networks, "inference": rows}))
+    assert read_latencies(str(path)) == {7: 5.0}
+    path.write_text("{}")
+    with pytest.raises(InputError, match="no bench.json"):
+        read_latencies(str(path))
+
+
+def suite_of(results, **more):
+    runs = [Run(r["data"], r["network"], r["method"], r["label_ratio"], r["seed"]) for r in results]
+    return Suite("some", tuple(runs), "plain", ("cps",), **more)
+
+
+def test_the_summary_is_tables_plots_and_one_page(tmp_path):
+    results = [
+        whole(method, 0.6 + 0.1 * ratio + 0.01 * seed, 0.5, network, ratio, seed)
+        for method in ("ours", "plain", "cps")
+        for network in ("n", "other")
+        for ratio in (0.05, 0.5)
+        for seed in (0, 1)
+    ]
+    text = write_summary(suite_of(results), results, tmp_path)
+    assert (tmp_path / "tables.md").read_text() == text and text.count("| ours | n |") == 2
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"dice_by_labels.png", "dice_by_minutes.png", "dice_by_parameters.png"}
+    for name in drawn:
+        picture = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        assert min(picture.shape[:2]) > 300
+        assert (picture == ImageColor.getrgb(COLOURS[0])).all(axis=2).sum() > 50  # the line of `ours`
+    html = (tmp_path / "index.html").read_text()
+    assert html.count("data:image/") == 3 and 'src="http' not in html
+    assert "24 of 24 runs are done" in html and "python &lt;train&gt;" in html and html.count("<table>") == 2
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 12
+
+
+def test_a_summary_of_nothing_yet(tmp_path):
+    suite = suite_of([whole("ours", 0.6, 0.5)])
+    write_summary(suite, [whole("ours", 0.6, 0.5)], tmp_path)
+    write_summary(suite, [], tmp_path)
+    assert not list(tmp_path.glob("*.png"))  # those of other results are gone
+    assert "0 of 1 runs are done" in (tmp_path / "index.html").read_text()

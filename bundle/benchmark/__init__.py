@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bundle.benchmark.plots import read_latencies
 from bundle.benchmark.results import find
 from bundle.benchmark.runner import run_all
 from bundle.benchmark.suite import Run, check_data, load_suite
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="finished runs of another machine, an --output or a --publish folder; they count as done",
     )
     parser.add_argument("--publish", metavar="FOLDER", help="put results, tables and plots there, to be kept in git")
+    parser.add_argument(
+        "--bench", default="", metavar="FILE", help="bench.json of `python -m bundle bench`: Dice against latency"
+    )
     parser.add_argument("--tables", action="store_true", help="run nothing, tabulate what is there")
 
 
@@ -56,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output).absolute()
     if not 1 <= arguments.workers <= (os.cpu_count() or 1):
         raise InputError(f"--workers is {arguments.workers}: give 1 to {os.cpu_count()}, the number of cores.")
+    if arguments.bench:
+        read_latencies(arguments.bench)  # a wrong file is told now, not after hours of runs
     suite = load_suite(arguments.suite)
     chosen = choose(suite.runs, arguments.only, arguments.suite)
     folders = [output, *finished(arguments.results), *([Path(arguments.publish)] if arguments.publish else [])]
@@ -65,9 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
         check_data([one for one in chosen if one.name not in done], arguments.data)
         left = run_all(chosen, done, output, Path(arguments.data), arguments.workers, arguments.minutes * 60)
     results = [result for one in suite.runs if (result := find(one, folders, print if arguments.tables else quiet))]
-    print(write_summary(suite, results, output))
+    print(write_summary(suite, results, output, arguments.bench))
+    print(f"Tables, plots and the page are in {output}")
     if arguments.publish:
-        print(f"published: {publish(suite, results, Path(arguments.publish))}")
+        publish(suite, results, Path(arguments.publish), arguments.bench)
+        print(f"Results are published in {arguments.publish}")
     if left:
         print(f"{len(left)} of {len(chosen)} runs are not done, the first is {left[0]}: call again to go on.")
     return 1 if left else 0

@@ -12,6 +12,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -56,24 +57,29 @@ def public_commands(run: Run) -> dict[str, str]:
 
 def quoted(word: str) -> str:
     """A word for the shell; lists of files in double quotes, which people can read."""
-    plain = shlex.quote(word) == word or "'" not in word or any(sign in word for sign in '"$`\\!')
-    return shlex.quote(word) if plain else f'"{word}"'
+    if "'" in word and not any(sign in word for sign in '"$`\\!'):
+        return f'"{word}"'
+    harmless = word.startswith("--") and shlex.quote(word.replace("#", "")) == word.replace("#", "")
+    return word if harmless else shlex.quote(word)
 
 
 def details(folder: Path) -> dict[str, Any]:
     """What the tables of a run's folder hold: the lists of images, validations, and Dice by case.
 
-    ``lists`` has the number and fingerprint of each part; ``validation`` for each validation the minutes of training
-    until its end, the iteration and the Dice; ``cases`` the Dice of volumes, and of images that belong to none;
-    ``empty`` the names of those whose reference holds no lesion.
+    ``lists`` has the number and fingerprint of each part; ``definitions`` the fingerprint of what the configs said of
+    network, method, optimiser, schedule, views and preprocessing; ``validation`` for each validation the minutes of
+    training until its end, the iteration and the Dice; ``cases`` the Dice of volumes, and of images that belong to
+    none; ``empty`` the names of those whose reference holds no lesion.
     """
     cases = list(case_rows(folder / "evaluation"))
+    record = json.loads((folder / "run.json").read_text())
     rows = history(folder)
     checked = [n for n, row in enumerate(rows) if row.get("val_mean_dice")]
     minutes = list(accumulate(seconds(rows)))
     return {
         "distance_unit": json.loads((folder / "evaluation" / "metrics.json").read_text())["distance_unit"],
-        "lists": json.loads((folder / "run.json").read_text())["data"],
+        "lists": record["data"],
+        "definitions": sha256(json.dumps(record.get("definitions"), sort_keys=True).encode()).hexdigest()[:16],
         "validation": {
             "minutes": [round(minutes[n] / 60, 3) for n in checked],
             "iteration": [int(rows[n]["iteration"]) for n in checked],

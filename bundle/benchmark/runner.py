@@ -16,12 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from bundle.benchmark.commands import commands
 from bundle.benchmark.progress import Progress
 from bundle.benchmark.results import RESULT, collect, difference, write
 from bundle.benchmark.suite import ROOT, Run
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody looks after two processes at one run
+    fcntl = None  # type: ignore[assignment]
 
 GRACE = 20.0  # seconds that a run which must end gets to do so
 
@@ -88,7 +93,37 @@ def shares(workers: int) -> list[list[int]]:
 
 
 def one_run(run: Run, folder: Path, data_root: Path, cores: Sequence[int], state: Progress) -> bool:
-    """Trains, evaluates, writes the result; False if one of them failed or time ran out."""
+    """Trains, evaluates, writes the result; False if one of them failed, time ran out, or another process is at it."""
+    with locked(folder) as lock:
+        if lock is None:
+            state.end(run, "is being run by another process")
+            return False
+        return steps(run, folder, data_root, Place(cores, lock), state)
+
+
+class Place(NamedTuple):
+    """Where a process runs: its cores, and the open lock of its run, which it keeps until it ends."""
+
+    cores: Sequence[int]
+    lock: int
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int | None]:
+    """The open lock file of a run; None if another process holds it, be it an orphan whose benchmark was killed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as stream:
+        try:
+            if fcntl is not None:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+        else:
+            yield stream.fileno()
+
+
+def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress) -> bool:
+    """Training, evaluation, result."""
     set_aside(run, folder, state)
     if not (folder / "latest.pt").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # cut before its first checkpoint: the bundle would refuse the folder
@@ -98,7 +133,7 @@ def one_run(run: Run, folder: Path, data_root: Path, cores: Sequence[int], state
     for name, command in commands(run, folder, data_root, resume).items():
         if (folder / f"{name}.done").is_file():
             continue
-        code = execute(command, folder / f"{name}.log", cores, state)
+        code = execute(command, folder / f"{name}.log", place, state)
         if code:
             state.end(run, f"{name} " + ("was stopped" if code < 0 else f"failed, see {folder / name}.log"))
             return False
@@ -122,17 +157,18 @@ def set_aside(run: Run, folder: Path, state: Progress) -> None:
     state.say(f"{run.name}: {changed}; the run of before is kept as {kept.name}")
 
 
-def execute(command: Sequence[str], log: Path, cores: Sequence[int], state: Progress) -> int:
+def execute(command: Sequence[str], log: Path, place: Place, state: Progress) -> int:
     """One process on its cores, its output in a file; at the deadline it is stopped (exit code below 0)."""
-    threads = str(len(cores))
+    threads = str(len(place.cores))
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    prefix = ["taskset", "-c", ",".join(map(str, cores))] if shutil.which("taskset") else []
+    prefix = ["taskset", "-c", ",".join(map(str, place.cores))] if shutil.which("taskset") else []
     words = [sys.executable if word == "python" else word for word in command]
     with log.open("a") as stream:
         stream.write(f"$ {shlex.join(map(str, command))}\n")
         stream.flush()
         # a session of its own: Ctrl-C reaches this process alone, which ends the others in good order
         options = {"cwd": ROOT, "env": environment, "stdout": stream, "stderr": stream, "start_new_session": True}
+        options |= {"pass_fds": [place.lock]} if fcntl is not None else {}
         process = subprocess.Popen([*prefix, *words], **options)
         while process.poll() is None:
             if state.over():

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bundle.benchmark.suite import Comparison
+
 #: score -> (heading, factor)
 SCORES = {
     "mean_dice": ("Dice", 100),
@@ -55,10 +57,11 @@ def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[st
 
     ``difference`` is to the baseline on the same network, ``peer_difference`` to the best peer on the same network,
     ``any_difference`` to the best peer on any network; always on the same data and labels. Which peer is best,
-    validation says, not the test.
+    validation says, not the test. ``mixed``: the configs changed between the seeds.
     """
     found = groups[group]
     row: dict[str, Any] = {**group._asdict(), "seeds": len(found)}
+    row["mixed"] = len({result.get("definitions") for result in found}) > 1
     for name, (_, factor) in SCORES.items():
         values = [factor * r["scores"][name] for r in found if r["scores"].get(name) is not None]
         row[name], row[f"{name}_sd"] = mean_sd(values)
@@ -79,6 +82,23 @@ def against(found: Sequence[Result], other: Sequence[Result] | None, prefix: str
     """``difference``, ``low`` and ``high`` of :func:`paired`, with a prefix."""
     values = paired(found, other) if other else (None, None, None)
     return dict(zip((f"{prefix}difference", f"{prefix}low", f"{prefix}high"), values))
+
+
+def compared(groups: Groups, comparisons: Iterable[Comparison]) -> list[dict[str, Any]]:
+    """One row for each pair of groups a comparison names: ``ours``, ``theirs`` and what :func:`paired` says."""
+    rows = {}
+    for ours, theirs in comparisons:
+        same = [key for key in Group._fields if key not in (*ours, *theirs)]
+        for one in (group for group in groups if chosen(group, ours)):
+            for other in (group for group in groups if chosen(group, theirs) and group != one):
+                if all(getattr(one, key) == getattr(other, key) for key in same):
+                    rows[one, other] = {"ours": one, "theirs": other, **against(groups[one], groups[other])}
+    return list(rows.values())
+
+
+def chosen(group: Group, values: Mapping[str, Sequence]) -> bool:
+    """Whether the group has one of the values of every key."""
+    return all(getattr(group, key) in allowed for key, allowed in values.items())
 
 
 def best_peer(group: Group, groups: Groups, peers: Sequence[str], networks: Iterable[str]) -> Group | None:

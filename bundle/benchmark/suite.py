@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,7 +17,9 @@ from scripts.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data", "networks", "methods")
 AXES = (*PARTS, "label_ratios", "seeds")
-KEYS = {*PARTS, "settings", "baseline", "peers", "part", "grids"}
+KEYS = {*PARTS, "settings", "baseline", "peers", "comparisons", "part", "grids"}
+#: what the runs of a row of a table share, and what a comparison may name
+GROUP = ("data", "label_ratio", "network", "method")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Run:
         return f"{self.data}/{self.label_ratio:g}/{self.network}/{self.method}/seed{self.seed}"
 
 
+class Comparison(NamedTuple):
+    """Two choices of groups: values by ``data``, ``label_ratio``, ``network`` or ``method``."""
+
+    ours: Mapping[str, tuple]
+    theirs: Mapping[str, tuple]
+
+
 @dataclass(frozen=True)
 class Suite:
     """What a suite file says.
@@ -56,12 +65,14 @@ class Suite:
         runs: all of them; those of the first seed come first, so that a first answer is there early.
         baseline: name of the method that every other one is compared with.
         peers: names of the methods among which the best one is compared with the others.
+        comparisons: pairs of groups besides; see :func:`load_suite`.
     """
 
     name: str
     runs: tuple[Run, ...]
     baseline: str = ""
     peers: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -69,7 +80,9 @@ def load_suite(path: str | Path) -> Suite:
 
     A definition holds ``configs`` (overlays, relative to the bundle) and ``settings`` (keys of the bundle). A grid
     names some of each, ``label_ratios`` and ``seeds``; its runs are all combinations. The suite's own ``settings`` hold
-    for every run; those of data, network, method and grid come after, in this order, and win.
+    for every run; those of data, network, method and grid come after, in this order, and win. A comparison has
+    ``ours`` and ``theirs``, each naming some of data, label_ratio, network, method (a value or a list); what neither of
+    them names is the same on both sides.
 
     Raises:
         InputError: the file is missing or no such suite, or names what is not defined.
@@ -86,7 +99,19 @@ def load_suite(path: str | Path) -> Suite:
         if name not in suite["methods"]:
             raise InputError(f"{path}: baseline or peers name '{name}', which is not defined under 'methods'.")
     ordered = tuple(sorted(runs.values(), key=lambda run: run.seed))
-    return Suite(Path(path).stem, ordered, baseline, peers)
+    comparisons = tuple(_comparison(entry, path) for entry in suite.get("comparisons") or [])
+    return Suite(Path(path).stem, ordered, baseline, peers, comparisons)
+
+
+def _comparison(entry: Mapping[str, Any], path: str | Path) -> Comparison:
+    if set(entry) != {"ours", "theirs"} or not set(entry["ours"]) | set(entry["theirs"]) <= set(GROUP):
+        raise InputError(
+            f"{path}: a comparison has ours and theirs, each naming some of {', '.join(GROUP)}: correct it."
+        )
+    sides = (
+        {k: tuple(v) if isinstance(v, list) else (v,) for k, v in entry[side].items()} for side in Comparison._fields
+    )
+    return Comparison(*sides)
 
 
 def check_data(runs: Iterable[Run], data_root: str | Path) -> None:

@@ -4,33 +4,52 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundle.benchmark.page import DESCRIPTIONS, page
+from bundle.benchmark.plots import draw, read_latencies
 from bundle.benchmark.results import PUBLISHED, write
-from bundle.benchmark.statistics import Result, grouped, summaries
+from bundle.benchmark.statistics import Result, compared, grouped, summaries
 from bundle.benchmark.suite import Run, Suite
-from bundle.benchmark.tables import markdown
+from bundle.benchmark.tables import all_tables, markdown
+from scripts import pictures
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
 
 DIGITS = 4
 
 
-def write_summary(suite: Suite, results: Sequence[Result], folder: Path) -> str:
-    """Writes ``tables.md`` and ``results.csv`` of the results; returns the first."""
-    rows = summaries(grouped(results), suite.baseline, suite.peers)
+def write_summary(suite: Suite, results: Sequence[Result], folder: Path, bench: str = "") -> str:
+    """Writes ``tables.md``, ``results.csv``, ``results.json``, the plots and the page; returns the tables.
+
+    Args:
+        suite: what was compared.
+        results: of its runs, as many as there are.
+        folder: where to.
+        bench: ``bench.json`` of ``python -m bundle bench`` for the plot against latency; empty: none.
+    """
+    groups = grouped(results)
+    rows, pairs = summaries(groups, suite.baseline, suite.peers), compared(groups, suite.comparisons)
     shown = [{k: round(v, DIGITS) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     atomic_write(folder / "results.csv", rows_to_csv(shown).encode())
-    text = markdown(rows, suite)
+    atomic_write(folder / "results.json", json.dumps({"rows": shown}, indent=1).encode())
+    text = markdown(rows, pairs, suite)
     atomic_write(folder / "tables.md", text.encode())
+    latencies = read_latencies(bench) if bench else {}
+    plots = {name: folder / name for name in DESCRIPTIONS}
+    for path in plots.values():
+        path.unlink(missing_ok=True)  # one of before could be of other results
+    for name, plot in draw(suite, groups, rows, latencies).items():
+        pictures.save(plot.quantize(256), plots[name])
+    atomic_write(folder / "index.html", page(suite, groups, all_tables(rows, pairs, suite), plots).encode())
     return text
 
 
-def publish(suite: Suite, results: Sequence[Result], folder: Path) -> Path:
-    """Writes every result as one small file below ``runs``, and their summary beside; returns the folder."""
+def publish(suite: Suite, results: Sequence[Result], folder: Path, bench: str = "") -> None:
+    """Writes every result as one small file below ``runs``, and their summary beside."""
     fields = ("data", "network", "method", "label_ratio", "seed")
     for result in results:
         write(result, folder / PUBLISHED / f"{Run(**{key: result[key] for key in fields}).name}.json")
-    write_summary(suite, results, folder)
-    return folder
+    write_summary(suite, results, folder, bench)

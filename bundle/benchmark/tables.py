@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bundle.benchmark.statistics import SCORES
+from bundle.benchmark.statistics import SCORES, Group
 from bundle.benchmark.suite import Suite
 
 Row = Mapping[str, Any]
@@ -24,6 +24,26 @@ def tables(rows: Sequence[Row], suite: Suite) -> Iterator[Table]:
         scores = [heading + units.get(name, "") for name, (heading, _) in SCORES.items()]
         headings = ["method", "network", "parameters", "seeds", *scores, "minutes", *columns.values()]
         yield f"{data}, {labels(ratio)}", headings, [cells(row, columns) for row in part]
+
+
+def all_tables(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> list[Table]:
+    """The tables of the groups, and that of the comparisons where there is one."""
+    return [*tables(rows, suite), *([comparison_table(compared)] if compared else [])]
+
+
+def comparison_table(compared: Sequence[Row]) -> Table:
+    """The pairs that the suite asks to compare."""
+    headings = ["data", "ours", "theirs", "Dice, ours - theirs"]
+    lines = [
+        [row["ours"].data, described(row["ours"]), described(row["theirs"]), gain(row, "") or "no seed in common"]
+        for row in compared
+    ]
+    return "Comparisons", headings, lines
+
+
+def described(group: Group) -> str:
+    """``less_net on lessnet, 5 % of the labels``."""
+    return f"{group.method} on {group.network}, {labels(group.label_ratio)}"
 
 
 def labels(ratio: float) -> str:
@@ -48,7 +68,8 @@ def cells(row: Row, columns: Mapping[str, str]) -> list[str]:
     size = f"{row['parameters'] / 1e6:.2f} M"
     gains = [gain(row, prefix) for prefix in columns]
     minutes = spread(row["minutes"], row["minutes_sd"])
-    return [row["method"], row["network"], size, str(row["seeds"]), *scores, minutes, *gains]
+    seeds = f"{row['seeds']}{'*' if row['mixed'] else ''}"
+    return [row["method"], row["network"], size, seeds, *scores, minutes, *gains]
 
 
 def spread(mean: float | None, sd: float | None) -> str:
@@ -70,14 +91,15 @@ def gain(row: Row, prefix: str) -> str:
 NOTE = (
     "Scores in percent, mean ± standard deviation over the seeds; minutes of training with validation. Differences in "
     "points of Dice over the same test cases, each averaged over the seeds that both have, with the 95 % interval of a "
-    "paired bootstrap over the cases. The best peer is the one of the highest Dice on the validation images."
+    "paired bootstrap over the cases. The best peer is the one of the highest Dice on the validation images. A star: "
+    "the configs changed between these seeds."
 )
 
 
-def markdown(rows: Sequence[Row], suite: Suite) -> str:
+def markdown(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> str:
     """All tables, with a note on what the columns are."""
     parts = []
-    for title, headings, lines in tables(rows, suite):
+    for title, headings, lines in all_tables(rows, compared, suite):
         table = [headings, ["---"] * len(headings), *lines]
         parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in table))
     return "\n\n".join([*parts, NOTE]) + "\n"

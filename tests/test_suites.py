@@ -1,0 +1,50 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the suites of the ablations change is a setting that the rule and the network really take."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle.benchmark.suite import load_suite
+from tests.tiny import ROOT, workflow
+
+RUNS = load_suite(ROOT / "bundle" / "suites" / "less_net_ablation.yaml").runs
+METHODS = {run.method: run for run in RUNS if run.network == "lessnet"}
+NETWORKS = {run.network: run for run in RUNS if run.method == "less_net"}
+
+
+def made(run, synthetic_set, tmp_path, **tiny):
+    """The workflow of a run, with what the suite sets of method and network."""
+    names = ("method#", "network_def#")
+    settings = {key.replace("#", "__"): value for key, value in run.settings.items() if key.startswith(names)}
+    files = [name.removeprefix("configs/") for name in ("configs/train.json", *run.configs)]
+    places = {"dataset_dir": str(synthetic_set), "output_dir": str(tmp_path / "run"), "max_epochs": 1}
+    return workflow(files, **{**places, **tiny, **settings})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_term_that_is_switched_off_is_off(name, synthetic_set, tmp_path):
+    one = made(METHODS[name], synthetic_set, tmp_path)
+    one.run()
+    rule = one.parser.get_parsed_content("method")
+    expected = {key.removeprefix("method#"): value for key, value in METHODS[name].settings.items() if "method#" in key}
+    assert bool(expected) == (name not in ("supervised", "less_net"))
+    for key, value in expected.items():
+        if key == "weights#consistency":
+            assert rule.weights_at(1.0)["consistency"] == 0
+        else:
+            assert getattr(rule, key) == value
+    last = one.parser.get_parsed_content("train#trainer").history[-1]
+    assert ("loss/contrast" in last) == (name not in ("supervised", "no_contrast"))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_exchanged_network_is_another_one(name, synthetic_set, tmp_path):
+    definition = {"_target_": "scripts.networks.LESSNet", "in_channels": "@in_channels", "out_channels": "@num_classes"}
+    overlay = any("networks/" in config for config in NETWORKS[name].configs)
+    one = made(NETWORKS[name], synthetic_set, tmp_path, **({} if overlay else {"network_def": definition}))
+    one.run()
+    network = one.parser.get_parsed_content("network")
+    count = sum(p.numel() for p in network.parameters())
+    assert (count == 1_364_142) == (name == "lessnet")
