@@ -418,7 +418,7 @@ def draw(name: str, flow: Flow) -> Figure:
 
 
 def main() -> None:
-    """Writes docs/images/flow_<system>.png."""
+    """Writes a picture of every system beside the other images of the documents."""
     for name, flow in FLOWS.items():
         path = FOLDER / f"flow_{name}.png"
         draw(name, flow).savefig(path, dpi=DPI, metadata={"Software": None})
