@@ -92,6 +92,18 @@ def test_tables_and_plot(done, about):
     assert picture.width > 800 and len(picture.convert("RGB").getcolors(100_000)) > 10
 
 
+def test_comparisons_are_quotients_of_medians(about):
+    read, alone, trained = tables.comparisons(about)
+    for line, rows in ((read, about["read_to_mask"]), (alone, about["inference"])):
+        case = {"size": 64, "threads": max(row["threads"] for row in rows), "batch": 1}
+        rows = [row for row in rows if all(row.get(key, value) == value for key, value in case.items())]
+        rates = {row["name"]: row["images_per_second"][1] for row in rows}
+        quotient = rates["LESSNet (ONNX Runtime)"] / rates["SSL4MIS U-Net (PyTorch)"]
+        assert f"{quotient:.2f} times SSL4MIS U-Net (PyTorch)" in line
+    rates = {row["name"]: row["images_per_second"][1] for row in about["training"]}
+    assert f"{rates['less_net on LESSNet'] / rates['mean_teacher on SSL4MIS U-Net']:.2f} times" in trained
+
+
 def test_nothing_is_replaced_and_bad_words_are_refused(done, tmp_path, capsys):
     before = (done / "bench.json").read_bytes()
     for words, sentence in (

@@ -205,7 +205,7 @@ def test_memory_stays_flat_over_2000_frames_of_1080p(tmp_path):
     frame, _ = paint_frame(np.random.default_rng(0), draw_patient(np.random.default_rng(1)), 1100)
     wide = np.tile(frame, (1, 2, 1))[:1080]
     pictures = (np.ascontiguousarray(wide[:, n % 250 : n % 250 + 1920]) for n in range(2000))
-    source = write_video(tmp_path / "in.mp4", pictures)
+    source = write_video(tmp_path / "in.mp4", pictures, plain=True)
     words = ["--input", str(source), "--output", str(tmp_path / "out.mp4"), "--size", "256", "--threads", "1"]
     process = subprocess.Popen([sys.executable, "-m", "bundle", "stream", *words], cwd=ROOT)
     curve = []

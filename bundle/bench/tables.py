@@ -19,6 +19,8 @@ Row = Mapping[str, Any]
 def markdown(about: Mapping[str, Any]) -> str:
     """All tables of a ``bench.json``."""
     parts = [machine(about["machine"])]
+    if compared := comparisons(about):
+        parts.append("\n".join(f"* {line}" for line in compared))
     if about["networks"]:
         parts.append(networks(about))
     for threads in sorted({row["threads"] for row in about["inference"]}):
@@ -42,6 +44,27 @@ def machine(found: Row) -> str:
         f"Measured on {found['started'][:10]}, commit {found['commit'] or 'unknown'}: {found['cpu']}, {found['cores']} "
         f"cores{gpu}; threads {pinned}; {versions}; load of the machine before: {found['load']}.{quick}"
     )
+
+
+def comparisons(about: Mapping[str, Any]) -> list[str]:
+    """What the light network and its rule are for, in one sentence each: medians of the same run, most threads."""
+    ours, eight = "LESSNet (ONNX Runtime)", "LESSNet (ONNX Runtime, INT8)"
+    theirs, found = "SSL4MIS U-Net (PyTorch)", []
+    for section, what in (("read_to_mask", "PNG to mask"), ("inference", "the network alone")):
+        rows = [row for row in about[section] if row.get("batch", 1) == 1]
+        if not rows:
+            continue
+        size, threads = min(row["size"] for row in rows), max(row["threads"] for row in rows)
+        rates = {r["name"]: r["images_per_second"][1] for r in rows if (r["size"], r["threads"]) == (size, threads)}
+        found.append(
+            f"{what}, {size}x{size}, one at a time, {words(threads)}: {ours} {number(rates[ours])} a second, "
+            f"{rates[ours] / rates[theirs]:.2f} times {theirs}; INT8 {rates[eight] / rates[ours]:.2f} times that."
+        )
+    rates = {row["name"]: row["images_per_second"][1] for row in about["training"]}
+    if rates:
+        first, second = "less_net on LESSNet", "mean_teacher on SSL4MIS U-Net"
+        found.append(f"Training: {first} {rates[first] / rates[second]:.2f} times the images/s of {second}.")
+    return found
 
 
 def networks(about: Mapping[str, Any]) -> str:

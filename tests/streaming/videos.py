@@ -53,18 +53,25 @@ def scenes(count: int, width: int = 90, height: int = 60) -> list[np.ndarray]:
 
 
 def write_video(
-    path: Path, made: Iterable[np.ndarray], codec: str = "libx264", sound: bool = False, turn: int = 0, **options: str
+    path: Path,
+    made: Iterable[np.ndarray],
+    codec: str = "libx264",
+    sound: bool = False,
+    turn: int = 0,
+    plain: bool = False,
+    **options: str,
 ) -> Path:
-    """Writes pictures as a video of 25 frames a second, as they come."""
+    """Writes pictures as a video of 25 frames a second, as they come; ``plain``: as a camera, else nearly lossless."""
     pictures = iter(made)
     first = next(pictures)
     with av.open(str(path), "w", options=options) as container:
         height, width = first.shape[:2]
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = width, height
-        stream.pix_fmt = {"ffv1": "bgr0", "mpeg4": "yuv420p"}.get(codec, "yuv444p")
+        stream.pix_fmt = "bgr0"
         if codec == "libx264":
-            stream.options = {"crf": "5", "preset": "ultrafast", "g": "5"}
+            stream.options = {"crf": "23" if plain else "5", "preset": "ultrafast", "g": "5"}
+            stream.pix_fmt = "yuv420p" if plain else "yuv444p"
         if turn:
             stream.set_display_rotation(turn)
         voice = container.add_stream("aac", rate=8000) if sound else None
