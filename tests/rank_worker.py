@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from scripts import distributed
-from tests.tiny import workflow
+from tests import tiny
+from tests.tiny import ROOT
 
 
 def differences(trainer) -> list[str]:
@@ -27,15 +28,17 @@ def differences(trainer) -> list[str]:
 
 def train(overlay: str, data: str, folder: Path) -> dict:
     """One training of one epoch, validated."""
-    made = workflow(
-        ["train.json", overlay, "multi_gpu_train.json"],
+    # the check of overrides looks for these two names on the stack, as monai.bundle.run has them
+    config_file = [str(ROOT / "configs" / name) for name in ("train.json", overlay, "multi_gpu_train.json")]
+    workflow = tiny.workflow(
+        config_file,
         dataset_dir=data,
         output_dir=str(folder),
         max_epochs=1,
         network_def={"_target_": "scripts.networks.LESSNet", "in_channels": 3, "out_channels": 2},
     )
-    made.run()
-    trainer = made.trainer
+    workflow.run()
+    trainer = workflow.trainer
     images = distributed.gathered_objects(trainer.state.output["keys"])
     result = {
         "ranks": distributed.world_size(),
@@ -46,7 +49,7 @@ def train(overlay: str, data: str, folder: Path) -> dict:
         "seeds": len(set(distributed.gathered_objects(torch.initial_seed()))),
         "files": sorted(path.name.split(".")[0] for path in folder.iterdir()),
     }
-    made.finalize()
+    workflow.finalize()
     return result
 
 

@@ -102,8 +102,10 @@ def test_a_site_without_masks_takes_part(tmp_path, two_sites):
     assert not same(local[0], local[1])
 
 
-def test_a_federation_that_is_cut_goes_on_to_the_same_weights(tmp_path, two_sites, monkeypatch):
-    federate(two_sites, plan(tmp_path / "whole"))
+@pytest.mark.parametrize("join", [1, 2])
+def test_a_federation_that_is_cut_goes_on_to_the_same_weights(tmp_path, two_sites, monkeypatch, join):
+    federate(two_sites, plan(tmp_path / "whole", join=join))
+    assert (tmp_path / "whole" / "site2" / f"round_{4 - join:05d}.pt").is_file()
 
     class Cut(Exception):
         pass
@@ -116,10 +118,10 @@ def test_a_federation_that_is_cut_goes_on_to_the_same_weights(tmp_path, two_site
     validate = rounds.validate
     monkeypatch.setattr(rounds, "validate", cut)
     with pytest.raises(Cut):
-        federate(two_sites, plan(tmp_path / "cut"))
+        federate(two_sites, plan(tmp_path / "cut", join=join))
     assert load_checkpoint(tmp_path / "cut" / "global.pt")["round"] == 1
     monkeypatch.setattr(rounds, "validate", validate)
-    federate(two_sites, plan(tmp_path / "cut"))
+    federate(two_sites, plan(tmp_path / "cut", join=join))
     whole, resumed = (load_checkpoint(tmp_path / name / "global.pt") for name in ("whole", "cut"))
     assert resumed["round"] == 3 and same(whole["weights"], resumed["weights"])
     scores = [[row["val_mean_dice"] for row in state["rows"]] for state in (whole, resumed)]
@@ -165,3 +167,33 @@ def test_the_command_compares_a_site_alone_the_federation_and_all_in_one(tmp_pat
     assert [(row["labelled"], row["unlabelled"]) for row in rows] == [("3", "2"), ("3", "7"), ("3", "7")]
     assert len({row["test_images"] for row in rows}) == 1 and "| centralised |" in done.stdout
     assert "round 1/2" not in done.stdout
+
+
+@pytest.mark.slow
+def test_the_rounds_run_in_nvidia_flares_simulator(tmp_path, synthetic_set):
+    pytest.importorskip("nvflare", reason="NVIDIA FLARE is not installed: pip install nvflare")
+    overlay = tmp_path / "unet.json"
+    overlay.write_text(json.dumps({"network_def": SMALL_UNET}))
+    settings = [f"{key}={value}" for key, value in SETTINGS.items() if isinstance(value, (int, str))]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "bundle",
+        "federate",
+        "--flare",
+        "--federation-only",
+        "--rounds",
+        "2",
+    ]
+    command += ["--data", str(synthetic_set), "--sites", "5:0.6", "5:0", "--output", str(tmp_path / "run")]
+    command += ["--configs", str(overlay), "--settings", *settings]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ}, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "run" / "federated"
+    start, end = load_checkpoint(folder / "start.pt"), load_checkpoint(folder / "model.pt")
+    assert start.keys() == end.keys() and not same(start, end)
+    for site in ("site1", "site2"):
+        assert len(list(csv.DictReader((folder / site / "history.csv").open()))) == 2
+    assert "2 sites federated" in done.stdout

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="what an image without mask counts in the average, against 1 with mask (default: 1, plain FedAvg)",
     )
+    parser.add_argument(
+        "--join",
+        type=int,
+        default=1,
+        help="first round of the sites without masks; before, there is no network that could teach them (default: 1)",
+    )
     parser.add_argument("--configs", nargs="*", default=[], help="overlays of method and network, as for training")
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="keys of configs/train.json")
     parser.add_argument("--flare", action="store_true", help="run the rounds in NVIDIA FLARE's simulator (nvflare)")
@@ -58,6 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("rounds", "local_epochs"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: give 1 or more.")
+    if not 1 <= arguments.join <= arguments.rounds or (arguments.flare and arguments.join > 1):
+        raise InputError(f"--join is {arguments.join}: give 1 to --rounds, with --flare 1.")
     if not 0 <= arguments.unlabelled_weight <= 1:
         raise InputError(f"--unlabelled-weight is {arguments.unlabelled_weight}: give 0 to 1.")
     settings = parse_settings(arguments.settings)
@@ -70,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         local_epochs=arguments.local_epochs,
         unlabelled_weight=arguments.unlabelled_weight,
         output=output / "federated",
+        join=arguments.join,
     )
     run_rounds = federate_in_flare if arguments.flare else federate
     print(compare(sites, everything, plan, output, run_rounds, alone=not arguments.federation_only))

@@ -25,7 +25,7 @@ def main() -> None:
     sites = [Site(**site | {"datalist": Path(site["datalist"])}) for site in content["sites"]]
     flare.init()
     number = next(n for n, site in enumerate(sites) if site.name == flare.get_site_name())
-    one = client(sites[number], plan, number, 0)
+    one = client(sites[number], plan, number)
     while flare.is_running():
         received = flare.receive()
         if received is None:
@@ -33,10 +33,9 @@ def main() -> None:
         weights = {name: torch.as_tensor(value) for name, value in received.params.items()}
         scores = one.evaluate(ExchangeObject(weights=weights)).metrics if one.evaluator is not None else {}
         one.train(ExchangeObject(weights=weights))
-        trained = {name: value.numpy() for name, value in one.get_weights().weights.items()}
         flare.send(
             flare.FLModel(
-                params=trained,
+                params=one.get_weights().weights,
                 metrics={"val_mean_dice": float(scores["val_mean_dice"])} if scores else None,
                 meta={"NUM_STEPS_CURRENT_ROUND": 1},
             )

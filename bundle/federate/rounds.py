@@ -42,6 +42,7 @@ class Plan:
         local_epochs: of a site in a round.
         unlabelled_weight: what an image without mask counts in the average.
         output: folder of the federation.
+        join: first round of the sites without masks: before, the global network has nothing to teach them.
     """
 
     files: tuple[str, ...]
@@ -50,6 +51,11 @@ class Plan:
     local_epochs: int
     unlabelled_weight: float
     output: Path
+    join: int = 1
+
+    def before(self, site: Site) -> int:
+        """Rounds that go by before the site takes part."""
+        return 0 if site.counts["training"] else self.join - 1
 
 
 def federate(sites: Sequence[Site], plan: Plan) -> Path:
@@ -66,7 +72,7 @@ def federate(sites: Sequence[Site], plan: Plan) -> Path:
     if done == plan.rounds:
         return plan.output / MODEL
     try:
-        clients = [client(site, plan, n, done * plan.local_epochs) for n, site in enumerate(sites)]
+        clients = [client(site, plan, n, done) for n, site in enumerate(sites)]
         if state is None:
             state = {"round": 0, "best": -1.0, "rows": [], "weights": weights_of(clients[0].trainer.network)}
         for number in range(done + 1, plan.rounds + 1):
@@ -79,8 +85,8 @@ def federate(sites: Sequence[Site], plan: Plan) -> Path:
     return plan.output / MODEL
 
 
-def client(site: Site, plan: Plan, number: int, epoch: int) -> MonaiAlgo:
-    """MONAI's client of a site, which goes on after ``epoch`` of its epochs."""
+def client(site: Site, plan: Plan, number: int, done: int = 0) -> MonaiAlgo:
+    """MONAI's client of site ``number``, which goes on after ``done`` rounds of the federation."""
     files = [*plan.files, "configs/federated.json"]
     values = {
         **plan.settings,
@@ -88,9 +94,9 @@ def client(site: Site, plan: Plan, number: int, epoch: int) -> MonaiAlgo:
         "output_dir": str(plan.output / site.name),
         "bundle_root": str(ROOT),
         "seed": int(plan.settings.get("seed", 0)) + number,
-        "rounds": plan.rounds,
+        "rounds": plan.rounds - plan.before(site),
         "local_epochs": plan.local_epochs,
-        "resume_epoch": epoch,
+        "resume_epoch": max(done - plan.before(site), 0) * plan.local_epochs,
     }
     judge = {"config_evaluate_filename": files if site.counts["validation"] else None, "eval_kwargs": dict(values)}
     made = MonaiAlgo(
@@ -105,7 +111,7 @@ def one_round(
 ) -> dict[str, Any]:
     """Every site trains from the global weights; their average is validated and written."""
     began, row, updates = time.perf_counter(), {"round": number}, []
-    for one, site in zip(clients, sites):
+    for one, site in [(one, site) for one, site in zip(clients, sites) if number > plan.before(site)]:
         one.train(ExchangeObject(weights=state["weights"]))
         updates.append((one.get_weights().weights, site.weight(plan.unlabelled_weight)))
         row[f"loss/{site.name}"] = one.trainer.history[-1]["loss"]
@@ -118,7 +124,7 @@ def one_round(
     state["rows"] = [*state["rows"], row]
     atomic_write(plan.output / "rounds.csv", rows_to_csv(state["rows"]).encode())
     atomic_save(plan.output / STATE, state)
-    losses = ", ".join(f"{site.name} {row[f'loss/{site.name}']:.4f}" for site in sites)
+    losses = ", ".join(f"{key[5:]} {value:.4f}" for key, value in row.items() if key.startswith("loss/"))
     print(
         f"round {number}/{plan.rounds}: loss {losses}; val_mean_dice {score:.4f} (best {state['best']:.4f}), "
         f"{row['seconds']:.0f} s",
