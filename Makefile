@@ -14,7 +14,7 @@ NAME ?=
 CONFIG ?=
 SETTINGS ?=
 
-.PHONY: help demo benchmark-quick test test-slow bench stream weights package lint label label-loop label-env test-label clean
+.PHONY: help demo benchmark-quick test test-slow bench stream weights package test-tracking lint label label-loop label-env test-label clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,10 @@ stream: $(STAMP) ## draw masks into a video: DATA=<video or folder of frames> OU
 
 package: $(STAMP) ## the Model Zoo folder and zip of the last commit, in dist/ or OUTPUT=<folder>
 	@$(PYTHON) -m bundle package --output "$(or $(OUTPUT),dist)" --overwrite
+
+test-tracking: $(STAMP) ## the tests of --tracking mlflow; installs mlflow beside the rest
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check mlflow==3.17.2
+	@$(PYTHON) -m pytest tests/test_tracking.py
 
 lint: $(STAMP) ## isort, black and flake8, as the Model Zoo runs them
 	@$(PYTHON) -m isort --check bundle scripts tests && $(PYTHON) -m black --check -q bundle scripts tests && $(PYTHON) -m flake8 bundle scripts tests
