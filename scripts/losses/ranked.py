@@ -122,7 +122,7 @@ def inter_patch_loss(
 
     A class in a patch is described by the embedding of its mean feature. Anchors are the foreground descriptors of the half
     of lowest :func:`local_contrast`; positives those of the other half, of the same class, without gradient (so the
-    clear lesions are the reference); negatives all descriptors of other classes. 0 with fewer than two descriptors.
+    clear lesions are the reference); negatives all descriptors of other classes. 0 with fewer than two foreground descriptors.
 
     Args:
         features: (B, F, X, Y).

@@ -29,7 +29,8 @@ class CriiNet(LearningRule):
     * **intra**: :func:`scripts.losses.intra_patch_loss`, at most ``band`` pixels beside a boundary.
     * **inter**: :func:`scripts.losses.inter_patch_loss`, patches of low contrast towards those of high contrast.
 
-    Both ranked losses see the same unit vectors, a projection of the refinement, which only training has.
+    Both ranked losses see unit vectors of one projection of the refinement, which only training has: of the drawn
+    pixels, and of a class's mean in a patch. Contrast is that of the images as the network sees them, in the strong view.
 
     Args:
         patch: side of a patch in pixels.
