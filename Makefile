@@ -17,7 +17,7 @@ SETTINGS ?=
 .PHONY: help demo benchmark-quick test test-slow bench stream weights package test-tracking lint label label-loop label-env test-label clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
 demo: $(STAMP) ## train, evaluate and predict; DATA=<folder> uses your images, OUTPUT=<folder> says where to
 	@$(PYTHON) -m bundle demo --data "$(DATA)" --output "$(OUTPUT)"
