@@ -35,6 +35,8 @@ def train(overlay: str, data: str, folder: Path) -> dict:
         dataset_dir=data,
         output_dir=str(folder),
         max_epochs=1,
+        # the processes have met already; otherwise as in the overlay
+        initialize=["$monai.utils.set_determinism(seed=@seed + torch.distributed.get_rank())"],
         network_def={"_target_": "scripts.networks.LESSNet", "in_channels": 3, "out_channels": 2},
     )
     workflow.run()
@@ -49,11 +51,13 @@ def train(overlay: str, data: str, folder: Path) -> dict:
         "seeds": len(set(distributed.gathered_objects(torch.initial_seed()))),
         "files": sorted(path.name.split(".")[0] for path in folder.iterdir()),
     }
-    workflow.finalize()
     return result
 
 
 if __name__ == "__main__":
     data, output, *overlays = sys.argv[1:]
+    torch.distributed.init_process_group("gloo")
     results = {one: train(one, data, Path(output) / Path(one).stem) for one in overlays}
-    (Path(output) / "ranks.json").write_text(json.dumps(results))
+    if distributed.is_main():
+        (Path(output) / "ranks.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()

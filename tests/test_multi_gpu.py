@@ -56,8 +56,8 @@ def bundle(run_id: str, files: list[str], **values) -> list[str]:
     return torchrun("-m", "monai.bundle", "run", run_id, "--config_file", str(files), *pairs)
 
 
-def run(command: list[str], **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, **kwargs)
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
 
 
 def environment() -> dict[str, str]:
@@ -113,7 +113,7 @@ def test_bad_input_ends_both_processes_with_one_sentence(tmp_path, synthetic_set
     (tmp_path / "run.json").write_text("{}")
     began = time.monotonic()
     done = run(bundle("training", TRAIN, **QUICK, dataset_dir=synthetic_set, output_dir=tmp_path))
-    assert done.returncode != 0 and time.monotonic() - began < 200
+    assert done.returncode != 0 and time.monotonic() - began < 600
     sentences = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(sentences) == 1 and "already holds a run (run.json)" in sentences[0]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
