@@ -30,7 +30,8 @@ class CriiNet(LearningRule):
     * **inter**: :func:`scripts.losses.inter_patch_loss`, patches of low contrast towards those of high contrast.
 
     Both ranked losses see unit vectors of one projection of the refinement, which only training has: of the drawn
-    pixels, and of a class's mean in a patch. Contrast is that of the images as the network sees them, in the strong view.
+    pixels, and of a class's mean in a patch. Contrast is that of the images as the network sees them: in the strong
+    view.
 
     Args:
         patch: side of a patch in pixels.

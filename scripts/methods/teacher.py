@@ -11,10 +11,10 @@ import torch.nn as nn
 
 
 class EMATeacher(nn.Module):
-    """Exponential moving average of a student: ``t <- d t + (1 - d) s`` with ``d = min(1 - 1/(n + 1), decay)``.
+    """Exponential moving average of a student: ``t <- d t + (1 - d) s`` with ``d = min(1 - 1/n, decay)``.
 
-    n counts the updates from 1, so the first step averages the start and the student, and the average is a plain mean
-    until the decay is reached. Floating-point buffers (BatchNorm statistics) are averaged like the weights, integer
+    n counts the updates from 1: after the first the teacher is the student, whatever it started from, and the average
+    is a plain mean until the decay is reached. Floating-point buffers (BatchNorm statistics) are averaged like the weights, integer
     buffers copied. (``torch.optim.swa_utils.AveragedModel`` reads a counter on the device at every update, which
     makes a GPU wait; the count is the caller's here.)
 
@@ -40,7 +40,7 @@ class EMATeacher(nn.Module):
     @torch.no_grad()
     def update(self, student: nn.Module, count: int) -> None:
         """One step towards ``student``; ``count`` is the number of this update, from 1."""
-        weight = 1.0 - min(1.0 - 1.0 / (count + 1), self.decay)
+        weight = 1.0 - min(1.0 - 1.0 / count, self.decay)
         mine, theirs = self.module.state_dict(keep_vars=True), student.state_dict(keep_vars=True)
         floating = [key for key, value in mine.items() if value.is_floating_point()]
         torch._foreach_lerp_([mine[key].data for key in floating], [theirs[key].data for key in floating], weight)

@@ -26,7 +26,7 @@ def test_the_teacher_is_the_moving_average_of_the_student():
 
     @engine.on(Events.ITERATION_COMPLETED)
     def follow(e):
-        decay = min(1 - 1 / (e.state.iteration + 1), e.rule.teacher.decay)
+        decay = min(1 - 1 / e.state.iteration, e.rule.teacher.decay)
         expected.mul_(decay).add_(e.network.weight.detach(), alpha=1 - decay)
 
     engine.run()

@@ -24,7 +24,7 @@ def test_teacher_equals_the_plain_python_average():
         network(torch.randn(4, 3, 8, 8)).square().mean().backward()
         optimizer.step()
         teacher.update(network, n)
-        d = min(1 - 1 / (n + 1), decay)
+        d = min(1 - 1 / n, decay)
         for key, value in network.state_dict().items():
             expected[key] = d * expected[key] + (1 - d) * value if value.is_floating_point() else value.clone()
     for key, value in teacher.module.state_dict().items():
@@ -43,9 +43,9 @@ def test_teacher_takes_no_gradient_stays_in_eval_mode_and_syncs():
     assert teacher.module[0].weight.data_ptr() != network[0].weight.data_ptr()
 
 
-def test_one_step_with_decay_zero_is_the_student():
+def test_after_the_first_step_the_teacher_is_the_student():
     network = student()
-    teacher = EMATeacher(network, decay=0.0)
+    teacher = EMATeacher(network)
     with torch.no_grad():
         network[0].weight.add_(1)
     teacher.update(network, 1)
