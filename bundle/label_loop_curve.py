@@ -70,6 +70,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_xlabel("labelled images")
     axes.set_ylabel("Dice on the test images, %")
     axes.set_xticks(sorted({row.labelled for row in rows}))
+    # from 0: a few points of Dice between small trainings are noise, and should look it
+    axes.set_ylim(0, max([100 * row.dice for row in rows], default=80) * 1.25)
     axes.grid(alpha=0.3)
     if rows:
         axes.legend(loc="lower right")
