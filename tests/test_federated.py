@@ -135,6 +135,13 @@ def test_a_rule_that_needs_masks_says_so(tmp_path, two_sites):
         federate(two_sites, supervised)
 
 
+def test_a_rule_that_wraps_the_network_is_refused(tmp_path, two_sites):
+    settings = {key: value for key, value in SETTINGS.items() if not key.startswith("method#")}
+    wrapped = plan(tmp_path, files=("configs/train.json", "configs/methods/dmpls.yaml"), settings=settings)
+    with pytest.raises(InputError, match="DMPLS trains a network with additional heads around the one"):
+        federate(two_sites, wrapped)
+
+
 def test_settings_and_plan_are_checked(tmp_path):
     assert parse_settings(["image_size=128", "amp=false", "learning_rate=0.001"])["image_size"] == 128
     with pytest.raises(InputError, match="write KEY=VALUE"):

@@ -86,7 +86,11 @@ def federate(sites: Sequence[Site], plan: Plan) -> Path:
 
 
 def client(site: Site, plan: Plan, number: int, done: int = 0) -> MonaiAlgo:
-    """MONAI's client of site ``number``, which goes on after ``done`` rounds of the federation."""
+    """MONAI's client of site ``number``, which goes on after ``done`` rounds of the federation.
+
+    Raises:
+        InputError: the rule wraps the network, so that what is exchanged is not what is deployed.
+    """
     files = [*plan.files, "configs/federated.json"]
     values = {
         **plan.settings,
@@ -103,6 +107,11 @@ def client(site: Site, plan: Plan, number: int, done: int = 0) -> MonaiAlgo:
         str(ROOT), plan.local_epochs, False, config_train_filename=files, train_kwargs=dict(values), **judge
     )
     made.initialize({ExtraItems.CLIENT_NAME: site.name})
+    if made.trainer.student is not made.train_workflow.parser.get_parsed_content("network"):
+        raise InputError(
+            f"{type(made.trainer.rule).__name__} trains a network with additional heads around the one that is "
+            "exchanged: federate another method"
+        )
     return made
 
 

@@ -18,7 +18,7 @@ from scripts.errors import InputError
 from scripts.files import atomic_write
 
 LISTS = ("training", "unlabeled", "validation", "test")
-PARTS = ("key", "image", "label", "group", "volume", "slice", "spacing")
+PARTS = ("key", "image", "label", "scribble", "group", "volume", "slice", "spacing")
 
 Lists = dict[str, list[Item]]
 
