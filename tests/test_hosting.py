@@ -3,6 +3,7 @@
 """Trainings that an application such as MONAI Label starts: what it hands over, what it finds afterwards."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -90,7 +91,9 @@ def test_the_weights_before_are_kept_and_a_failed_training_changes_none(studies,
     second = (root / "models" / "model.pt").read_bytes()
     with pytest.raises(RuntimeError) as caught:
         host(studies, root, epochs=2, weight_decay=1e30)
-    assert "NaN or infinite" in error_text(caught.value)
+    sentence = error_text(caught.value)
+    assert "NaN or infinite" in sentence and any(path.stem in sentence for path in studies.glob("*.jpg"))
+    assert not re.search(r"held \d+,", sentence)  # images have names, though nobody handed any over
     assert (root / "models" / "model.pt").read_bytes() == second
 
 

@@ -19,8 +19,8 @@ def fit_for_training(items: Sequence[Item], folder: str | Path) -> list[Item]:
     """The items with every volume replaced by its slices, written below ``folder``.
 
     A volume and its label are cut in the plane that inference cuts them in (``auto``). Slices of images are kept for
-    the next training, those of labels are written anew. Every item tells when its files were ``changed``, so that a
-    cache on the disk does not hand out a mask that was drawn over since.
+    the next training, those of labels are written anew. Every item has a ``key``, and tells when its files were
+    ``changed``, so that a cache on the disk does not hand out a mask that was drawn over since.
 
     Raises:
         InputError: a volume is damaged, or its label lies elsewhere in space.
@@ -31,7 +31,7 @@ def fit_for_training(items: Sequence[Item], folder: str | Path) -> list[Item]:
             result += _cut(item, Path(folder) / "slices")
         else:
             result.append(item)
-    return [item | {"changed": _changed(item)} for item in result]
+    return [{"key": stem(item["image"])} | item | {"changed": _changed(item)} for item in result]
 
 
 def _changed(item: Item) -> str:
