@@ -147,7 +147,7 @@ def test_state_round_trip_and_update(name):
     rule(network, batch(), 0.5)
     with torch.no_grad():
         next(network.parameters()).add_(1)
-    rule.update(network, 1)
+    rule.update(network, 2)
     assert not torch.equal(next(rule.deployed.parameters()), next(network.parameters()))
     other.load_state_dict(rule.state_dict())
     for key, value in rule.state_dict().items():

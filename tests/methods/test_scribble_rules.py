@@ -222,7 +222,7 @@ def test_the_teachers_projection_follows_and_is_not_trained():
     with torch.no_grad():
         rule.contrast.projection[0].weight.add_(1)
     before = rule.contrast.teacher.module[0].weight.clone()
-    rule.update(network, 1)
+    rule.update(network, 2)
     assert torch.allclose(rule.contrast.teacher.module[0].weight, before + 0.5)
     assert not any(p.requires_grad for p in rule.contrast.teacher.parameters())
 
