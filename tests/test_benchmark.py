@@ -202,9 +202,9 @@ def test_a_run_belongs_to_one_process_until_its_last_child_is_gone(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(suite, tmp_path, synthetic_set):
-    data = {"set": {"settings": {"dataset_dir": synthetic_set.name, "epoch_length": 20, "batch_size": 2}}}
+    data = {"set": {"settings": {"dataset_dir": synthetic_set.name, "epoch_length": 10, "batch_size": 2}}}
     grid = {**SUITE["grids"][0], "methods": ["supervised"], "label_ratios": [4], "seeds": [0]}
-    path, output = suite(data=data, grids=[grid], settings={"image_size": 32, "max_epochs": 20}), tmp_path / "bench"
+    path, output = suite(data=data, grids=[grid], settings={"image_size": 32, "max_epochs": 8}), tmp_path / "bench"
     command = [sys.executable, "-m", "bundle", "benchmark", path, "--output", output, "--data", synthetic_set.parent]
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     folder = output / "set/4/small/supervised/seed0"
@@ -215,11 +215,11 @@ def test_ctrl_c_leaves_a_run_that_goes_on(suite, tmp_path, synthetic_set):
     with locked(folder) as lock:
         assert lock is not None  # the training has ended too
     cut = len((folder / "history.csv").read_text().splitlines())
-    assert cut < 20 and not (folder / RESULT).exists()
+    assert cut < 8 and not (folder / RESULT).exists()
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--resume true" in (folder / "train.log").read_text()
-    assert json.loads((folder / RESULT).read_text())["validation"]["iteration"] == [20 * n for n in range(1, 21)]
+    assert json.loads((folder / RESULT).read_text())["validation"]["iteration"] == [10 * n for n in range(1, 9)]
 
 
 def timed(seconds, data="set", network="small", method="m"):
