@@ -74,8 +74,9 @@ def call(network: nn.Module, images: torch.Tensor, contender: Contender, device:
 
 def speeds(seconds: Sequence[float], images: int) -> Row:
     """Milliseconds of a call and images a second: quartiles, the median in the middle."""
-    rate = quartiles([images / value for value in seconds])
-    return {"ms": quartiles(seconds, 1000), "images_per_second": rate, "calls": len(seconds)}
+    times = quartiles(seconds)
+    rates = [images / value for value in reversed(times)]
+    return {"ms": [1000 * value for value in times], "images_per_second": rates, "calls": len(seconds)}
 
 
 @torch.inference_mode()

@@ -16,7 +16,8 @@ import yaml
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
-from bundle.bench.timing import quartiles, use, wait
+from bundle.bench.inference import speeds
+from bundle.bench.timing import use, wait
 from bundle.benchmark.suite import ROOT
 from bundle.export import read_config
 from scripts.engines import SemiSupervisedTrainer
@@ -191,8 +192,7 @@ def row(training: Training, watch: Watch, setting: Setting) -> dict[str, Any]:
         "images": watch.images,
         "size": setting.size,
         "threads": setting.threads,
-        "ms": quartiles(watch.seconds, 1000),
-        "images_per_second": quartiles([watch.images / value for value in watch.seconds]),
+        **speeds(watch.seconds, watch.images),
         "shares": shares(mean),
     }
 
