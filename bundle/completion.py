@@ -38,7 +38,7 @@ compdef _bundle_of_python python python3 .venv/bin/python
 HOW = {
     "bash": "# python -m bundle completion bash > ~/.bundle-completion; then in ~/.bashrc: source ~/.bundle-completion",
     "zsh": "# python -m bundle completion zsh > ~/.bundle-completion; then in ~/.zshrc, below compinit: "
-    "eval \"$(<~/.bundle-completion)\"",
+    'eval "$(<~/.bundle-completion)"',
 }
 
 

@@ -120,9 +120,10 @@ def inter_patch_loss(
 ) -> Tensor:
     """Ranked loss of whole lesions in patches: those of low contrast follow those of high contrast.
 
-    A class in a patch is described by the embedding of its mean feature. Anchors are the foreground descriptors of the half
-    of lowest :func:`local_contrast`; positives those of the other half, of the same class, without gradient (so the
-    clear lesions are the reference); negatives all descriptors of other classes. 0 with fewer than two foreground descriptors.
+    A class in a patch is described by the embedding of its mean feature. Anchors are the foreground descriptors of the
+    half of lowest :func:`local_contrast`; positives those of the other half, of the same class, without gradient (so
+    the clear lesions are the reference); negatives all descriptors of other classes. 0 with fewer than two foreground
+    descriptors.
 
     Args:
         features: (B, F, X, Y).

@@ -14,9 +14,9 @@ class EMATeacher(nn.Module):
     """Exponential moving average of a student: ``t <- d t + (1 - d) s`` with ``d = min(1 - 1/n, decay)``.
 
     n counts the updates from 1: after the first the teacher is the student, whatever it started from, and the average
-    is a plain mean until the decay is reached. Floating-point buffers (BatchNorm statistics) are averaged like the weights, integer
-    buffers copied. (``torch.optim.swa_utils.AveragedModel`` reads a counter on the device at every update, which
-    makes a GPU wait; the count is the caller's here.)
+    is a plain mean until the decay is reached. Floating-point buffers (BatchNorm statistics) are averaged like the
+    weights, integer buffers copied. (``torch.optim.swa_utils.AveragedModel`` reads a counter on the device at every
+    update, which makes a GPU wait; the count is the caller's here.)
 
     Args:
         student: network to copy; the copy takes no gradient and stays in eval mode.
