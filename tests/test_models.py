@@ -3,6 +3,8 @@
 """The weights in models/ fit the configs' network and find lesions on frames they have never seen."""
 
 import json
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,3 +32,15 @@ def test_the_shared_weights_segment_new_synthetic_frames(tmp_path, request):
     with torch.no_grad():
         dice = image_dice(confusion_counts(predicted_labels(network(image)), label[:, 0].long(), 2))
     assert dice.mean() > 0.5
+
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.pt")), ids=lambda path: path.name)
+def test_every_shared_file_fits_the_network_and_is_the_one_of_the_model_card(path):
+    parser = ConfigParser()
+    parser.read_config(str(MODELS.parent / "configs" / "inference.json"))
+    parser.get_parsed_content("network_def").load_state_dict(torch.load(path, weights_only=True))
+    digest = sha256(path.read_bytes()).hexdigest()
+    assert f"`models/{path.name}`: `{digest}`" in (MODELS.parent / "docs" / "README.md").read_text(encoding="utf-8")
