@@ -21,7 +21,7 @@ from bundle.benchmark import choose
 from bundle.benchmark.commands import commands
 from bundle.benchmark.progress import Progress, expected_seconds
 from bundle.benchmark.results import RESULT, case_rows, difference, find, public_commands
-from bundle.benchmark.runner import Place, execute, locked, shares
+from bundle.benchmark.runner import Place, execute, locked, score_anew, shares
 from bundle.benchmark.suite import Run, check_data, load_suite
 from scripts.errors import InputError
 from tests.tiny import ROOT, SMALL_UNET
@@ -198,6 +198,15 @@ def test_a_run_belongs_to_one_process_until_its_last_child_is_gone(tmp_path):
         orphan.wait()
     with locked(tmp_path / "run") as lock:
         assert lock is not None
+
+
+@pytest.mark.parametrize("scored", ["validation", "test"])
+def test_scores_of_another_part_are_not_taken_for_those_of_the_suite(tmp_path, scored):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps({"part": scored}))
+    (tmp_path / "evaluate.done").touch()
+    score_anew(Run("set", "small", "m", 1.0, 0, part="test"), tmp_path)
+    assert (tmp_path / "evaluate.done").exists() == (scored == "test")
 
 
 @pytest.mark.slow

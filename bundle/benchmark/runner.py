@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -125,6 +126,7 @@ def locked(folder: Path) -> Iterator[int | None]:
 def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress) -> bool:
     """Training, evaluation, result."""
     set_aside(run, folder, state)
+    score_anew(run, folder)
     if not (folder / "latest.pt").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # cut before its first checkpoint: the bundle would refuse the folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +157,13 @@ def set_aside(run: Run, folder: Path, state: Progress) -> None:
     kept = next(path for n in range(1, 1000) if not (path := folder.with_name(f"{folder.name}.before{n}")).exists())
     folder.rename(kept)
     state.say(f"{run.name}: {changed}; the run of before is kept as {kept.name}")
+
+
+def score_anew(run: Run, folder: Path) -> None:
+    """An evaluation of another part than the suite names now (validation while tuning, then test) does not count."""
+    path = folder / "evaluation" / "metrics.json"
+    if path.is_file() and json.loads(path.read_text())["part"] != run.part:
+        (folder / "evaluate.done").unlink(missing_ok=True)
 
 
 def execute(command: Sequence[str], log: Path, place: Place, state: Progress) -> int:
