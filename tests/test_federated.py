@@ -18,8 +18,9 @@ from bundle.federate.sites import write_sites
 from scripts.data import load_datalist
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
+from scripts.handlers import RoundCheckpoints
 from tests.handlers.test_checkpoint import same
-from tests.tiny import ROOT, SMALL_UNET
+from tests.tiny import ROOT, SMALL_UNET, trainer
 
 SETTINGS = {"image_size": 32, "epoch_length": 2, "batch_size": 2, "unlabelled_batch_size": 2, "device": "cpu"}
 SETTINGS |= {"network_def": SMALL_UNET, "method#threshold": 0.5, "method#trust": False}
@@ -100,6 +101,13 @@ def test_a_site_without_masks_takes_part(tmp_path, two_sites):
     expected = average(list(zip(local, shares)))
     assert same(state["weights"], expected)
     assert not same(local[0], local[1])
+
+
+def test_a_site_that_starts_anew_keeps_what_it_has_just_written(tmp_path):
+    for epoch in (7, 8):  # left by a longer federation, whose global weights were removed
+        (tmp_path / f"round_{epoch:05d}.pt").touch()
+    trainer(train_handlers=[RoundCheckpoints(str(tmp_path))], max_epochs=1).run()
+    assert load_checkpoint(tmp_path / "round_00001.pt")["epoch"] == 1
 
 
 @pytest.mark.parametrize("join", [1, 2])

@@ -17,6 +17,7 @@ from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
 
+from bundle.benchmark.suite import ROOT
 from bundle.federate.sites import Site
 from scripts.errors import InputError
 from scripts.files import atomic_save, atomic_write, load_checkpoint
@@ -25,7 +26,6 @@ from scripts.run import chain
 
 logging.getLogger("monai.fl.client.monai_algo").setLevel(logging.WARNING)  # six lines a site and round
 
-ROOT = Path(__file__).resolve().parents[2]
 STATE, MODEL = "global.pt", "model.pt"
 
 Weights = dict[str, Tensor]

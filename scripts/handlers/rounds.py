@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,9 +58,9 @@ class RoundCheckpoints(Checkpoints):
         epoch = engine.state.epoch
         atomic_save(self.file(epoch), self.content(engine))
         written = sorted(self.folder.glob("round_*.pt"))
-        for old in written[: written.index(self.file(epoch)) - 1] if len(written) > 2 else []:
+        for old in written[: max(0, written.index(self.file(epoch)) - 1)]:
             old.unlink()
 
-    def file(self, epoch: int):
+    def file(self, epoch: int) -> Path:
         """The checkpoint after an epoch of the site."""
         return self.folder / f"round_{epoch:05d}.pt"
