@@ -32,7 +32,7 @@ class Server:
         host: address to listen on.
         port: port to listen on.
         conf: further settings of the app (``--conf key value``).
-        log: file for what the server prints; None: the log that MONAI Label writes, ``<app>/logs/app.log``, alone.
+        log: file for what the server prints; None: ``<app>/logs/server.log``.
 
     Raises:
         InputError: the port is taken, or the server does not answer in time; with the end of its log.
