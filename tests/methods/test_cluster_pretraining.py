@@ -7,6 +7,7 @@ import torch
 
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
+from scripts.handlers import Checkpoints
 from scripts.methods import ClusterPretraining
 from scripts.networks import LESSNet
 from scripts.run import chain
@@ -66,6 +67,18 @@ def test_another_rule_starts_from_the_weights(tmp_path, synthetic_set):
     assert all(torch.allclose(started[key], expected[key], atol=1e-6) for key in kept)
     fresh = train("fresh", max_epochs=1, epoch_length=1, learning_rate=1e-9)
     assert not all(torch.allclose(fresh[key], expected[key], atol=1e-6) for key in kept)
+
+
+def test_it_is_saved_after_every_epoch_and_validated_once(tmp_path, synthetic_set, monkeypatch):
+    saved, save = [], Checkpoints.save_latest
+    monkeypatch.setattr(
+        Checkpoints, "save_latest", lambda self, engine: saved.append(engine.state.epoch) or save(self, engine)
+    )
+    files = ["train.json", "methods/cluster_pretraining.yaml"]
+    made = workflow(files, dataset_dir=str(synthetic_set), output_dir=str(tmp_path / "run"), epoch_length=1)
+    made.run()
+    history = made.parser.get_parsed_content("train#trainer").history
+    assert saved == [1, 2] and ["val_mean_dice" in row for row in history] == [False, True]
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path, synthetic_set):
