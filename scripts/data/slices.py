@@ -50,7 +50,9 @@ def _cut(item: Item, folder: Path) -> Iterator[Item]:
         image = folder / f"image{index:04d}.nii"
         if not image.is_file() or image.stat().st_mtime_ns < source.stat().st_mtime_ns:
             scaled = scale_volume(volume.array) if scaled is None else scaled
-            save_slice(image, scaled[..., index], volume, index, scaled=True)
+            part = image.with_name(f"part-{image.name}")  # a stopped training must not leave half a slice to the next
+            save_slice(part, scaled[..., index], volume, index, scaled=True)
+            os.replace(part, image)
         cut = {"key": f"{stem(source)}_{index:04d}", "group": stem(source), "image": str(image)}
         if label is not None:
             cut["label"] = str(folder / f"label{index:04d}.nii")
