@@ -93,9 +93,11 @@ class Replay:
 
         if not self.missing():
             return
-        self.make_folders()
         first = len(self.rows())
-        if first:  # a round that was cut may have trained already
+        if not first:  # a first round that was cut may have trained already: begin with the weights given
+            shutil.rmtree(self.app, ignore_errors=True)
+        self.make_folders()
+        if first:  # the same of a later one
             shutil.copyfile(self.path(first - 1, ".pt"), self.weights())
         with Server(self.app, self.studies) as server:
             client = Client(server.url)
