@@ -19,6 +19,7 @@ from scripts.data import load_datalist
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.handlers import RoundCheckpoints
+from scripts.transforms import WeakView
 from tests.handlers.test_checkpoint import same
 from tests.tiny import ROOT, SMALL_UNET, trainer
 
@@ -136,6 +137,18 @@ def test_a_federation_that_is_cut_goes_on_to_the_same_weights(tmp_path, two_site
     assert scores[0] == scores[1]
 
 
+def test_views_grow_over_the_whole_federation(tmp_path, two_sites, monkeypatch):
+    seen, forward = [], WeakView.forward
+
+    def watched(self, *arguments):
+        seen.append(self.resolution)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(WeakView, "forward", watched)
+    federate(two_sites[:1], plan(tmp_path / "run", settings={**SETTINGS, "progressive_size": 0.5}))
+    assert seen == [0.5] * 6 + [0.75] * 4 + [1.0] * 2  # three rounds of two iterations, two streams
+
+
 def test_a_rule_that_needs_masks_says_so(tmp_path, two_sites):
     settings = {key: value for key, value in SETTINGS.items() if not key.startswith("method#")}
     supervised = plan(tmp_path, files=("configs/train.json", "configs/methods/supervised.yaml"), settings=settings)
@@ -156,6 +169,8 @@ def test_settings_and_plan_are_checked(tmp_path):
         parse_settings(["image_size"])
     with pytest.raises(InputError, match="max_epochs is given by --rounds"):
         parse_settings(["max_epochs=3"])
+    with pytest.raises(InputError, match="a federation begins with random weights"):
+        parse_settings(["initial_weights=model.pt"])
     keep_plan(tmp_path / "run", {"rounds": 3})
     keep_plan(tmp_path / "run", {"rounds": 3})
     with pytest.raises(InputError, match="holds a federation with --rounds 3, not 4"):

@@ -96,6 +96,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         if not found:
             raise InputError(f"--settings {pair}: write KEY=VALUE, such as image_size=128.")
         settings[key] = yaml.safe_load(value)
+    if settings.get("initial_weights"):
+        raise InputError("--settings initial_weights: a federation begins with random weights: drop it.")
     taken = {"max_epochs": "--rounds", "dataset_dir": "--sites", "output_dir": "--output", "label_ratio": "--sites"}
     for key in sorted(settings.keys() & taken.keys()):
         raise InputError(f"--settings {key} is given by {taken[key]}: drop it.")
