@@ -9,21 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.benchmark.statistics import SCORES
 from bundle.demo import bundle
 from bundle.federate.rounds import Plan
 from bundle.federate.sites import Site
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
-
-#: score -> (heading, factor)
-SCORES = {
-    "mean_dice": ("Dice", 100),
-    "mean_dice_lesion": ("Dice with lesion", 100),
-    "worst_decile_dice": ("worst 10 %", 100),
-    "miou": ("mIoU", 100),
-    "mean_recall": ("mean recall", 100),
-    "hd95": ("HD95", 1),
-}
 
 
 def compare(
