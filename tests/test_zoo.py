@@ -177,7 +177,7 @@ def expand(text: str) -> list[str]:
 def test_the_files_that_the_documents_name_exist(bundle):
     named, folders = 0, "bundle|configs|docs|models|scripts|tests"
     named_file = re.compile(rf"(?<![\w/.<>-])(?:{folders})/[\w./{{}},*-]*\w[\w}}*]*")
-    written = re.compile(r"--(?:filepath|output|output_dir) \S+")  # by the command
+    written = re.compile(r"--(?:filepath|output|output_dir|publish|results) \S+")  # by the command
     for path, text in texts(bundle / "docs"):
         for word in named_file.findall(written.sub("", text)):
             for name in expand(word.split("::")[0].rstrip(".,")):
