@@ -173,12 +173,12 @@ def check_folders(output_dir: str, dataset_dir: str | None) -> None:
 
 
 def check_output(folder: Path, resume: bool) -> None:
-    """Refuse to overwrite a run, and to resume where there is none.
+    """Refuse to overwrite a run, and to resume where there is none. One cut before its first checkpoint starts anew.
 
     Raises:
         InputError: naming the folder and the mend.
     """
-    if resume and not (folder / LATEST).is_file():
+    if resume and not any((folder / name).is_file() for name in (RUN_FILE, LATEST)):
         raise InputError(
             f"resume: {folder} holds no {LATEST}: give the output_dir of a run that was cut, or train anew"
         )

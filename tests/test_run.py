@@ -263,3 +263,14 @@ def test_the_program_ends_with_the_sentence_alone(tmp_path, arguments, sentence)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ") and line.endswith(sentence)
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_anew(data, tmp_path):
+    output, straight = tmp_path / "cut", tmp_path / "straight"
+    values = {"dataset_dir": str(data), "max_epochs": 1}
+    workflow(output_dir=str(output), **values).run()
+    for name in ("latest.pt", "model.pt", "history.csv"):
+        (output / name).unlink()
+    workflow(output_dir=str(output), resume=True, **values).run()
+    workflow(output_dir=str(straight), **values).run()
+    assert (output / "model.pt").read_bytes() == (straight / "model.pt").read_bytes()

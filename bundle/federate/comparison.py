@@ -43,7 +43,7 @@ def train(site: Site, plan: Plan, folder: Path) -> Path:
     """An ordinary training, or the rest of one that was cut; its weights."""
     if not (folder / "trained").is_file():
         values = {**plan.settings, "dataset_dir": site.datalist, "max_epochs": plan.rounds * plan.local_epochs}
-        resume = {"resume": "true"} if (folder / "latest.pt").is_file() else {}
+        resume = {"resume": "true"} if (folder / "run.json").is_file() else {}
         bundle("training", list(plan.files), {**values, "output_dir": folder, **resume})
         (folder / "trained").touch()
     return folder / "model.pt"

@@ -70,9 +70,11 @@ class Checkpoints:
 
     def start(self, engine: SemiSupervisedTrainer) -> None:
         """Load the checkpoint that is to be resumed; a second ``run`` of the same trainer goes on from memory."""
-        if self.resume:
+        if self.resume and distributed.from_main(self.latest.is_file):
             self.load(engine)
-            self.resume = False
+        elif self.resume:
+            logger.info("the run was cut before its first checkpoint: it starts from the beginning")
+        self.resume = False
 
     def save_best(self, engine: SemiSupervisedTrainer) -> None:
         """Keep the deployed network's weights when this epoch's validation was the best so far."""

@@ -126,8 +126,10 @@ def test_another_network_or_a_damaged_file_is_refused(tmp_path):
     (tmp_path / "latest.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="latest.pt is not a readable checkpoint"):
         run(tmp_path, resume=True)
-    with pytest.raises(InputError, match="no checkpoint"):
-        run(tmp_path / "elsewhere", resume=True)
+
+
+def test_where_no_checkpoint_was_written_yet_a_resumed_run_starts_from_the_beginning(tmp_path):
+    assert run(tmp_path / "elsewhere", resume=True).state.iteration == 15
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
