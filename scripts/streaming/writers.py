@@ -93,6 +93,7 @@ class VideoWriter(Writer):
         self.codec = self._choose()
         self.unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
         self.container: Any = None
+        self.stream: Any = None
         self.last = -1
 
     def _choose(self) -> str:
@@ -156,13 +157,13 @@ class VideoWriter(Writer):
         container, self.container = self.container, None
         try:
             try:
-                for packet in self.stream.encode(None):
+                for packet in self.stream.encode(None) if self.stream is not None else ():
                     container.mux(packet)
             finally:
                 container.close()
         except (self.av.FFmpegError, OSError) as error:
-            raise no_room(self.path, error) from error
-        finally:
+            raise no_room(self.path, error) from error  # what there is stays under its unfinished name
+        if self.stream is not None:
             os.replace(self.unfinished, self.path)
 
 
