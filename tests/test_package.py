@@ -198,18 +198,23 @@ def test_a_folder_that_is_no_package_is_never_removed(clone, tmp_path, monkeypat
 
 def test_files_above_the_limit_are_listed_with_address_and_checksum(clone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(package, "LIMIT", 1_000_000)
-    assert "models/model.pt has" in refused(monkeypatch, capsys, clone, tmp_path / "refused")
+    weights = {f"models/{path.name}": path.read_bytes() for path in sorted((clone / "models").glob("*.pt"))}
+    assert "models/model.pt" in weights and all(len(content) > 1_000_000 for content in weights.values())
+    assert f"{next(iter(weights))} has" in refused(monkeypatch, capsys, clone, tmp_path / "refused")
     assert packaged(monkeypatch, clone, tmp_path, "--url", "https://example.org/files/") == 0
-    weights = (clone / "models" / "model.pt").read_bytes()
     listed = yaml.safe_load((tmp_path / NAME / "large_files.yml").read_text())["large_files"]
-    digest = hashlib.sha256(weights).hexdigest()
-    address = "https://example.org/files/models/model.pt"
-    assert listed == [{"path": "models/model.pt", "url": address, "hash_val": digest, "hash_type": "sha256"}]
-    assert not (tmp_path / NAME / "models").exists()
-    assert (tmp_path / "large_files" / "models" / "model.pt").read_bytes() == weights
+    address = "https://example.org/files/"
+    assert listed == [
+        {"path": path, "url": address + path, "hash_val": hashlib.sha256(content).hexdigest(), "hash_type": "sha256"}
+        for path, content in weights.items()
+    ]
+    assert not list((tmp_path / NAME).rglob("*.pt"))
+    assert all((tmp_path / "large_files" / path).read_bytes() == content for path, content in weights.items())
     with zipfile.ZipFile(tmp_path / f"{NAME}_v{version(clone)}.zip") as archive:
-        assert archive.read(f"{NAME}/models/model.pt") == weights and f"{NAME}/large_files.yml" in archive.namelist()
-    assert address in capsys.readouterr().out
+        assert all(archive.read(f"{NAME}/{path}") == content for path, content in weights.items())
+        assert f"{NAME}/large_files.yml" in archive.namelist()
+    printed = capsys.readouterr().out
+    assert all(address + path in printed for path in weights)
 
 
 def test_listed_addresses_are_of_the_web():
