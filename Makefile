@@ -8,6 +8,8 @@ OUTPUT ?=
 LABEL_VENV ?= .venv-label
 LABEL_PYTHON := $(LABEL_VENV)/bin/python
 LABEL_STAMP := $(LABEL_VENV)/.installed
+# one process for each core, up to four; a file's tests stay together, for what they share
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 STUDIES ?=
 PORT ?= 8000
 NAME ?=
@@ -26,7 +28,7 @@ benchmark-quick: $(STAMP) ## the rules side by side on the embedded set; OUTPUT=
 	@$(PYTHON) -m bundle benchmark bundle/suites/quick.yaml --output "$(or $(OUTPUT),output/benchmark-quick)" --workers $(or $(WORKERS),2)
 
 test: $(STAMP) ## the tests (minutes)
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest $(PARALLEL)
 
 test-slow: $(STAMP) ## the long checks that CI leaves out
 	@$(PYTHON) -m pytest -m slow
@@ -59,7 +61,7 @@ label-loop: $(LABEL_STAMP) ## a clinician replayed against such a server: DATA=<
 label-env: $(LABEL_STAMP) ## the environment of MONAI Label alone (8 GB, four minutes)
 
 test-label: $(LABEL_STAMP) ## the tests of the MONAI Label server (minutes)
-	@$(LABEL_PYTHON) -m pytest tests/label
+	@$(LABEL_PYTHON) -m pytest tests/label $(PARALLEL)
 
 clean: ## remove the environments (runs and data stay)
 	rm -rf .venv "$(LABEL_VENV)"
