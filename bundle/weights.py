@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import demo
+from bundle.assignments import assignments
 from bundle.benchmark.suite import ROOT
 from bundle.export import read_config
 from bundle.package import METADATA, WEIGHTS
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("data", "name"):
         if not getattr(arguments, name):
             raise InputError(f"--{name} is empty: make weights DATA=<dataset folder> NAME=<the data and their licence>")
-    settings = values(arguments.settings)
+    settings = assignments(arguments.settings, "--settings")
     around_figures()
     check_fit(arguments.config, settings)
     output, data = Path(arguments.output).resolve(), str(Path(arguments.data).resolve())
@@ -75,18 +76,6 @@ def run(arguments: argparse.Namespace) -> None:
     describe(arguments.name, metrics)
     print(f"\n{WEIGHTS}, {METADATA} and {CARD} now hold these weights and their figures.")
     print("Read what metadata, model card and docs/data_license.txt say of the data, then commit.")
-
-
-def values(words: list[str]) -> dict[str, str]:
-    """``KEY=VALUE`` words as a mapping.
-
-    Raises:
-        InputError: a word without equals sign.
-    """
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise InputError(f"--settings {wrong[0]}: give KEY=VALUE, such as label_ratio=0.1")
-    return dict(word.split("=", 1) for word in words)
 
 
 def check_fit(config: list[str], settings: Mapping[str, str]) -> None:
@@ -137,7 +126,9 @@ def section(output: Path, metrics: Mapping[str, Any], arguments: argparse.Namesp
         f"in {duration(seconds)} on {metrics['device']}."
     )
     files = "','".join(["configs/train.json", *arguments.config])
-    extra = "".join(f" --{key} {shlex.quote(value)}" for key, value in values(arguments.settings).items())
+    extra = "".join(
+        f" --{key} {shlex.quote(value)}" for key, value in assignments(arguments.settings, "--settings").items()
+    )
     command = f"python -m monai.bundle run training --config_file \"['{files}']\" --dataset_dir <data>{extra} "
     return "\n".join([training, "", table(metrics), "", f"`{command}--output_dir <run>`"])
 

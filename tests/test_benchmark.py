@@ -71,6 +71,17 @@ def test_a_grid_is_every_combination_and_the_narrower_setting_wins(suite, tmp_pa
     assert [run.seed for run in runs] == [0] * 4 + [1] * 4  # every method has its first seed before any its second
 
 
+def test_a_suite_extends_another_and_its_own_keys_win(suite, tmp_path):
+    base = load_suite(suite()).runs
+    (tmp_path / "larger.yaml").write_text("extends: suite.yaml\nsettings: {image_size: 48}\nbaseline: ''\n")
+    larger = load_suite(tmp_path / "larger.yaml")
+    assert [run.name for run in larger.runs] == [run.name for run in base] and larger.baseline == ""
+    assert {run.settings["image_size"] for run in larger.runs} == {48}
+    (tmp_path / "larger.yaml").write_text("extends: other.yaml\n")
+    with pytest.raises(InputError, match="other.yaml does not exist"):
+        load_suite(tmp_path / "larger.yaml")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "bundle" / "suites").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path):
     suite = load_suite(path)

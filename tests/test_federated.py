@@ -165,7 +165,7 @@ def test_a_rule_that_wraps_the_network_is_refused(tmp_path, two_sites):
 
 def test_settings_and_plan_are_checked(tmp_path):
     assert parse_settings(["image_size=128", "amp=false", "learning_rate=0.001"])["image_size"] == 128
-    with pytest.raises(InputError, match="write KEY=VALUE"):
+    with pytest.raises(InputError, match="give KEY=VALUE"):
         parse_settings(["image_size"])
     with pytest.raises(InputError, match="max_epochs is given by --rounds"):
         parse_settings(["max_epochs=3"])

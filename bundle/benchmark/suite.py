@@ -17,7 +17,7 @@ from scripts.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data", "networks", "methods")
 AXES = (*PARTS, "label_ratios", "seeds")
-KEYS = {*PARTS, "settings", "baseline", "peers", "comparisons", "part", "grids"}
+KEYS = {"extends", *PARTS, "settings", "baseline", "peers", "comparisons", "part", "grids"}
 #: what the runs of a row of a table share, and what a comparison may name
 GROUP = ("data", "label_ratio", "network", "method")
 
@@ -82,12 +82,14 @@ def load_suite(path: str | Path) -> Suite:
     names some of each, ``label_ratios`` and ``seeds``; its runs are all combinations. The suite's own ``settings`` hold
     for every run; those of data, network, method and grid come after, in this order, and win. A comparison has
     ``ours`` and ``theirs``, each naming some of data, label_ratio, network, method (a value or a list); what neither of
-    them names is the same on both sides.
+    them names is the same on both sides. ``extends`` names a suite beside it, whose keys hold where it has none.
 
     Raises:
         InputError: the file is missing or no such suite, or names what is not defined.
     """
     suite = _read(Path(path))
+    if "extends" in suite:
+        suite = _read(Path(path).with_name(str(suite.pop("extends")))) | suite
     unknown = sorted(set(suite) - KEYS)
     if unknown:
         raise InputError(f"{path} has the unknown key '{unknown[0]}': its keys are {', '.join(sorted(KEYS))}.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from bundle.assignments import assignments
 from bundle.federate.comparison import compare
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, federate
@@ -88,14 +89,9 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` texts as a dict, values as YAML reads them.
 
     Raises:
-        InputError: a text without ``=``, or a key that belongs to the command.
+        InputError: a text that is no such pair, or a key that belongs to the command.
     """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, found, value = pair.partition("=")
-        if not found:
-            raise InputError(f"--settings {pair}: write KEY=VALUE, such as image_size=128.")
-        settings[key] = yaml.safe_load(value)
+    settings = {key: yaml.safe_load(value) for key, value in assignments(pairs, "--settings").items()}
     if settings.get("initial_weights"):
         raise InputError("--settings initial_weights: a federation begins with random weights: drop it.")
     taken = {"max_epochs": "--rounds", "dataset_dir": "--sites", "output_dir": "--output", "label_ratio": "--sites"}

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigParser
 
+from bundle.assignments import assignments
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.pictures import default_class_names
@@ -142,21 +143,12 @@ def lay_over(configs: dict[str, dict], values: dict[str, Any], names: Sequence[s
 
 
 def parsed(values: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` as a dictionary.
+    """``key=value`` words as a dictionary, values as YAML reads them.
 
     Raises:
         InputError: there is no ``=``, or the value is not YAML.
     """
-    result = {}
-    for text in values:
-        key, sign, value = text.partition("=")
-        try:
-            result[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            sign = ""
-        if not sign or not key.strip():
-            raise InputError(f"--set {text}: give a key of configs/train.json and its value, such as image_size=128")
-    return result
+    return {key: yaml.safe_load(value) for key, value in assignments(values, "--set").items()}
 
 
 def values_of_run(weights: Path | None) -> dict[str, Any]:

@@ -35,14 +35,12 @@ class Precision:
         self.auto = str(amp).strip().lower() == "auto"
         self.chosen: bool | None = (None if device.type == "cpu" else True) if self.auto else as_bool(amp, "amp")
 
-    def decide(self, network: nn.Module, images: Tensor) -> bool:
-        """The choice; where there is none yet, measured with ``network`` on ``images`` (B, C, X, Y)."""
-        if self.chosen is None:
-            gain = distributed.from_main(lambda: bfloat16_gain(network, images))
-            self.chosen = gain >= GAIN
-            kind = "bfloat16" if self.chosen else "float32"
-            logger.info("amp auto: a step in bfloat16 is %.2f times as fast as in float32; training in %s", gain, kind)
-        return self.chosen
+    def decide(self, network: nn.Module, images: Tensor) -> None:
+        """Measures with ``network`` on ``images`` (B, C, X, Y), and chooses."""
+        gain = distributed.from_main(lambda: bfloat16_gain(network, images))
+        self.chosen = gain >= GAIN
+        kind = "bfloat16" if self.chosen else "float32"
+        logger.info("amp auto: a step in bfloat16 is %.2f times as fast as in float32; training in %s", gain, kind)
 
     def state_dict(self) -> dict[str, Any]:
         """The choice, for the checkpoint."""

@@ -140,9 +140,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         """The batch on the device, seen through the weak view; the keys stay behind."""
         moved: Batch = {}
         for stream, content in batch.items():
-            image = content["image"].to(
-                self.state.device, torch.float32, non_blocking=self.non_blocking, memory_format=self.memory_format
-            )
+            image = self.image_of(content)
             label = content.get("label")
             if label is not None:
                 label = label.to(self.state.device, torch.long, non_blocking=self.non_blocking)
@@ -151,14 +149,20 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             moved[stream] = {"image": image} if label is None else {"image": image, "label": label}
         return moved
 
+    def image_of(self, content: Mapping[str, Any]) -> Tensor:
+        """The images of a stream's batch on the device, (B, C, X, Y) in float32."""
+        return content["image"].to(
+            self.state.device, torch.float32, non_blocking=self.non_blocking, memory_format=self.memory_format
+        )
+
     def _iteration(self, engine: SemiSupervisedTrainer, batchdata: Batch) -> dict[str, Any]:
         batch = self.move(batchdata)
         progress = self.progress
         self.network.train()
         self.rule.train()
-        self.amp = self.precision.decide(
-            self.student, batch["unlabelled" if "unlabelled" in batch else "labelled"]["image"]
-        )
+        if self.precision.chosen is None:  # at full size, whatever size the first views are
+            self.precision.decide(self.student, self.image_of(next(reversed(batchdata.values()))))
+        self.amp = bool(self.precision.chosen)
         self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
             losses = self.rule(self.network, batch, progress)

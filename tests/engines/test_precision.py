@@ -10,15 +10,13 @@ import torch
 from scripts.engines import precision
 from scripts.engines.precision import Precision, bfloat16_gain
 from scripts.errors import InputError
-from tests.tiny import TinyNetwork, trainer
+from tests.tiny import trainer
 
 CPU = torch.device("cpu")
 
 
 def test_a_switch_is_taken_as_it_is():
-    images = torch.rand(1, 3, 8, 8)
-    assert Precision("true", CPU).decide(TinyNetwork(), images) is True
-    assert Precision(False, CPU).decide(TinyNetwork(), images) is False
+    assert Precision("true", CPU).chosen is True and Precision(False, CPU).chosen is False
     assert Precision("auto", torch.device("cuda")).chosen is True
     with pytest.raises(InputError, match="amp is 'perhaps'"):
         Precision("perhaps", CPU)
@@ -34,6 +32,16 @@ def test_measuring_leaves_the_network_and_the_random_numbers_alone():
     torch.set_rng_state(state)
     torch.rand(2, 3, 16, 16)
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_it_is_measured_at_full_size_even_if_the_first_views_are_small(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(precision, "bfloat16_gain", lambda _, images: sizes.append(tuple(images.shape[2:])) or 1.0)
+    engine = trainer(amp="auto")
+    engine.weak_view = lambda image, label: (image[..., ::2, ::2], label[..., ::2, ::2])
+    engine.run()
+    full = next(iter(engine.data_loader))["labelled"]["image"]
+    assert sizes == [tuple(full.shape[2:])] and min(full.shape[2:]) > 1
 
 
 @pytest.mark.parametrize("gain, expected", [(2.0, True), (0.8, False)])

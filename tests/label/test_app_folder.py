@@ -61,8 +61,8 @@ def test_weights_bring_their_size_and_network(tmp_path):
     "settings, sentence",
     [
         (Settings(values=["imagesize=64"]), "no config has imagesize"),
-        (Settings(values=["image_size"]), "give a key of configs/train.json and its value"),
-        (Settings(values=["image_size=[1"]), "give a key of configs/train.json and its value"),
+        (Settings(values=["image_size"]), "a key of configs/train.json, such as image_size"),
+        (Settings(values=["image_size=[1"]), "a key of configs/train.json, such as image_size"),
         (Settings(classes=["a", "b"]), "names 2 classes, but num_classes is 2"),
         (Settings(overlays=[ROOT / "nothing.yaml"]), "is not a file"),
         (Settings(weights=ROOT / "nothing.pt"), "no checkpoint"),

@@ -1,0 +1,34 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""``KEY=VALUE`` words of a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import yaml
+
+from scripts.errors import InputError
+
+
+def assignments(words: Iterable[str], option: str) -> dict[str, str]:
+    """``KEY=VALUE`` words as a mapping of texts, in their order.
+
+    Raises:
+        InputError: a word without key or equals sign, or whose value is not YAML; it names ``option``.
+    """
+    found = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key.strip() or not _is_yaml(value):
+            raise InputError(f"{option} {word}: give KEY=VALUE, a key of configs/train.json, such as image_size=128")
+        found[key.strip()] = value
+    return found
+
+
+def _is_yaml(text: str) -> bool:
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return True
