@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data that the tests of whole runs share."""
 
+import logging
 import os
 
 import pytest
@@ -10,6 +11,15 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from scripts.data import write_synthetic_set  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def messages_reach_caplog():
+    """Undoes what a run in this process made of the bundle's logger, so that tests hold in any order."""
+    yield
+    logger = logging.getLogger("less_net")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,6 @@ def test_a_collapse_is_warned_of_once(tmp_path, caplog, share, warnings):
             self.statistics = {"accepted": torch.tensor(share)}
             return losses
 
-    logging.getLogger("less_net").propagate = True
     engine = trainer(
         Collapsed, unlabelled=2, max_epochs=6, train_handlers=[History(str(tmp_path), plot_every=0, patience=3)]
     )

@@ -22,7 +22,6 @@ def run(folder, bar=None, **changes):
 
 
 def test_one_line_an_epoch_tells_losses_score_speed_and_time_left(tmp_path, caplog, capsys):
-    logging.getLogger("less_net").propagate = True
     with caplog.at_level(logging.INFO, logger="less_net"):
         run(tmp_path)
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
