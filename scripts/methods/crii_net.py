@@ -9,7 +9,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from scripts.errors import InputError
-from scripts.losses import inter_patch_loss, intra_patch_loss
+from scripts.losses import gate, inter_patch_loss, intra_patch_loss, pseudo_label_loss
 from scripts.methods.base import LearningRule
 from scripts.methods.projection import ProjectionHead
 from scripts.networks import CoarseRefined
@@ -24,8 +24,10 @@ class CriiNet(LearningRule):
     How is our choice, part by part, each with a switch:
 
     * **supervised**: mean of the loss of both heads of :class:`scripts.networks.CoarseRefined`.
-    * **consistency**: squared difference of the two heads' probabilities on unlabelled images, without noise, view or
-      dropout between them; the refined head is the target and gets no gradient.
+    * **consistency**: the refined head's decision on the weak view of an unlabelled image, where it is sure, is the
+      target of both heads on the strong view. With ``perturbed`` off the target is the refined head in the same pass,
+      without noise, view or dropout between the heads: the squared difference of the coarse head's probabilities. That
+      is the simplest reading of the abstract, and taught next to nothing here (``docs/methods.md``).
     * **intra**: :func:`scripts.losses.intra_patch_loss`, at most ``band`` pixels beside a boundary.
     * **inter**: :func:`scripts.losses.inter_patch_loss`, patches of low contrast towards those of high contrast.
 
@@ -34,6 +36,9 @@ class CriiNet(LearningRule):
     view.
 
     Args:
+        perturbed: the heads see the strong view of an unlabelled image, and the target comes from the weak one.
+        threshold: confidence from which a pixel of the weak view counts as a target; with ``perturbed`` alone.
+        dice: weight of the Dice part beside the cross-entropy of the consistency; with ``perturbed`` alone.
         patch: side of a patch in pixels.
         band: width of the boundary's band on either side in pixels.
         samples: pixels per class and patch.
@@ -53,6 +58,9 @@ class CriiNet(LearningRule):
         consistency: bool = True,
         intra: bool = True,
         inter: bool = True,
+        perturbed: bool = True,
+        threshold: float = 0.8,
+        dice: float = 1.0,
         patch: int = 32,
         band: int = 3,
         samples: int = 32,
@@ -68,6 +76,7 @@ class CriiNet(LearningRule):
         super().__init__(network, **common)
         self.consistency = as_bool(consistency, "method#consistency")
         self.intra, self.inter = as_bool(intra, "method#intra"), as_bool(inter, "method#inter")
+        self.perturbed, self.threshold, self.dice = as_bool(perturbed, "method#perturbed"), threshold, dice
         self.num_classes, self.patch, self.band, self.samples = num_classes, patch, band, samples
         self.hinge = {"margin": margin, "outer": 1 + margin / 2}
         self.embed = ProjectionHead(network.refined_channels, dim) if self.intra or self.inter else None
@@ -75,14 +84,30 @@ class CriiNet(LearningRule):
     def forward(self, network, batch, progress):
         images, labels = self.strong_view(batch["labelled"]["image"]), batch["labelled"]["label"]
         count = len(images)
-        inputs = torch.cat([images, self.unlabelled(batch)]) if self.consistency else images
+        inputs, target = images, None
+        if self.consistency:
+            unlabelled = self.unlabelled(batch)
+            target = self.target(network, unlabelled) if self.perturbed else None
+            inputs = torch.cat([images, self.strong_view(unlabelled) if self.perturbed else unlabelled])
         refined, coarse, refinement = network(inputs, return_heads=True)
         losses = {"supervised": (self.loss(refined[:count], labels) + self.loss(coarse[:count], labels)) / 2}
         if self.consistency:
-            losses["consistency"] = self.disagreement(coarse[count:], refined[count:])
+            heads = coarse[count:], refined[count:]
+            losses["consistency"] = self.disagreement(*heads) if target is None else self.following(heads, *target)
         if self.embed is not None and count:
             losses |= self.rank(refinement[:count], labels, images)
         return losses
+
+    @torch.no_grad()
+    def target(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Decisions (U, 1, X, Y) of the refined head on the weak view, and 1 where they are sure enough."""
+        labels, accepted = gate(torch.softmax(network(images).float(), dim=1), self.threshold)
+        self.statistics = {"accepted": accepted.mean(), "predicted_foreground": (labels > 0).float().mean()}
+        return labels, accepted
+
+    def following(self, heads: tuple[Tensor, Tensor], labels: Tensor, accepted: Tensor) -> Tensor:
+        """Mean over both heads of the loss of their logits (U, K, X, Y) against the target."""
+        return sum(pseudo_label_loss(logits, labels, accepted, self.dice) for logits in heads) / len(heads)
 
     def disagreement(self, coarse: Tensor, refined: Tensor) -> Tensor:
         """Mean over the pixels of the squared distance of the coarse probabilities from the refined ones."""

@@ -42,9 +42,34 @@ def test_the_coarse_head_follows_the_refined_one_and_not_the_reverse():
     assert towards.abs().sum() > 0 and back is None
 
 
+def test_both_heads_follow_the_sure_decisions_of_the_weak_view():
+    network = wrapped().train()
+    rule, data = CriiNet(network, strong_view=lambda x: 1 - x, threshold=0.6, intra=False, inter=False), batch()
+    torch.manual_seed(1)
+    with torch.no_grad():  # a pass moves the batch norm's averages alone, which training mode does not use
+        p = network(data["unlabelled"]["image"]).softmax(1)
+        strong = network(1 - torch.cat([data["labelled"]["image"], data["unlabelled"]["image"]]), return_heads=True)[:2]
+    torch.manual_seed(1)
+    losses = rule(network, data, 0.5)
+    assert 0 < rule.statistics["accepted"].item() < 1
+    expected = 0.0
+    for head in strong:
+        q, entropy, overlap, sizes = head[2:].softmax(1), 0.0, 0.0, 0.0
+        for b in range(3):
+            for x in range(32):
+                for y in range(32):
+                    k = int(p[b, 1, x, y] > p[b, 0, x, y])
+                    if p[b, k, x, y] >= 0.6:
+                        entropy -= q[b, k, x, y].log().item() / (3 * 32 * 32)
+                        overlap += k * q[b, 1, x, y].item()
+                        sizes += k + q[b, 1, x, y].item()
+        expected += (entropy + 1 - (1 + 2 * overlap) / (1 + sizes)) / 2
+    assert losses["consistency"].item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_without_labels_only_the_consistency_is_left():
     network = wrapped()
-    losses = CriiNet(network, patch=16)(network, batch(IGNORE_INDEX), 0.5)
+    losses = CriiNet(network, patch=16, threshold=0.5)(network, batch(IGNORE_INDEX), 0.5)
     assert losses["consistency"].item() > 0
     assert losses["intra"].item() == losses["inter"].item() == 0
     # an all-ignored batch has no cross-entropy; its Dice over nothing is 0 too
