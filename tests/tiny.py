@@ -68,7 +68,10 @@ def validator(network: nn.Module) -> SupervisedEvaluator:
 
 
 def workflow(config: str | list[str] = "train.json", run_id: str = "training", **overrides) -> ConfigWorkflow:
-    """A training of the bundle's own configs with quick settings, initialised; ``__`` in a name stands for ``#``."""
+    """A training of the bundle's own configs with quick settings, initialised; ``__`` in a name stands for ``#``.
+
+    Ellipsis leaves the config's own value, as ``network_def=...`` for the network that the bundle really trains.
+    """
     quick = {"bundle_root": str(ROOT), "image_size": 32, "max_epochs": 2, "epoch_length": 2, "batch_size": 2}
     quick |= {"unlabelled_batch_size": 2, "label_ratio": 4, "device": "cpu", "network_def": SMALL_UNET}
     names = [config] if isinstance(config, str) else config
@@ -77,7 +80,7 @@ def workflow(config: str | list[str] = "train.json", run_id: str = "training", *
         logging_file=False,
         workflow_type="train",
         run_id=run_id,
-        **{key.replace("__", "#"): value for key, value in (quick | overrides).items()},
+        **{key.replace("__", "#"): value for key, value in (quick | overrides).items() if value is not ...},
     )
     made.initialize()
     return made

@@ -10,7 +10,13 @@ from scripts.transforms import StrongView, WeakView
 from tests.methods.test_rules import RULES, batch, student, unet
 
 REFUSE = {"supervised", "partial_ce", "cps", "bcp", "multiscale_contrast", "multiscale_contrast_clean"}
-UNGATED = {"mean_teacher", "crii_net_same_view", "entropy_minimisation", "dmpls", "scribsd_plus"}  # no pixel has to be sure first
+UNGATED = {
+    "mean_teacher",
+    "crii_net_same_view",
+    "entropy_minimisation",
+    "dmpls",
+    "scribsd_plus",
+}  # no pixel has to be sure first
 BARE = {"crii_net_bare", "scribsd_plus_bare"}  # every part that needs no label is switched off
 
 
