@@ -65,10 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
     held = [output / name for name in (*(FILES[form] for form in formats), REPORT) if (output / name).exists()]
     if held and not arguments.overwrite:
         raise InputError(f"{held[0]} already exists: pass --overwrite or another --output")
-    parser = read_config(arguments.config, {key: getattr(arguments, key) for key in PARAMETERS})
+    values = {key: getattr(arguments, key) for key in PARAMETERS}
+    values |= {"bundle_root": str(ROOT), "ckpt_path": arguments.weights, "backend": "torch", "device": "cpu"}
+    parser = read_config(arguments.config, values)
     settings = {key: parser.get_parsed_content(key) for key in PARAMETERS}
     check_parameters(settings)
-    network = parser.get_parsed_content("network_def").eval()
+    network = parser.get_parsed_content("network").eval()
     StrictCheckpointLoader(arguments.weights, network, settings)()
     images = calibration_images(arguments.calibration, parser, settings) if "int8" in formats else []
     contents, report = {}, {}
@@ -105,6 +107,8 @@ def read_config(files: list[str], values: Mapping[str, Any]) -> ConfigParser:
         raise InputError(f"--config {missing[0]} does not exist: correct the path")
     parser = ConfigParser()
     parser.read_config(files)
+    if "in_channels" not in parser:
+        raise InputError(f"--config {files[0]} is an overlay: name configs/inference.json before it")
     for key, value in values.items():
         if value is not None:
             parser[key] = value

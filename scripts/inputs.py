@@ -94,6 +94,9 @@ def check_prediction(
         hint = "correct dataset_dir"
         if is_series(source):
             hint = "it is a DICOM series itself, so pass the folder around it"
+        below = next((path for path in sorted(source.iterdir()) if path.is_dir() and images_by_stem(path)), None)
+        if below is not None:
+            hint = f"{below} does: pass that"
         raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP, DICOM or NIfTI): {hint}")
     _tell_passed_over(source)
     masks = [target / mask_name(item["image"]) for item in items]

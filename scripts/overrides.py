@@ -38,13 +38,14 @@ def stack() -> Iterator[Mapping[str, Any]]:
 
 
 def check(workflow: ConfigWorkflow) -> None:
-    """Refuse keys that the config files do not have and nothing reads.
+    """Refuse keys that the config files do not have and nothing reads, and config files that do not work together.
 
     Raises:
-        InputError: naming the key and the nearest known one.
+        InputError: naming the key and the nearest known one, or the files.
     """
     parser = workflow.parser
     files = config_files(workflow)
+    check_files(files, workflow)
     reference = ConfigParser()
     if files:
         reference.read_config(files)
@@ -55,8 +56,50 @@ def check(workflow: ConfigWorkflow) -> None:
     for key, value in parser.config.items():
         if key not in known and not referenced(key, parser.config):
             refuse(key, known - MONAI_KEYS)
+        if "_target_" in (reference.get(key) if isinstance(reference.get(key), dict) else ()) and is_word(value):
+            raise InputError(
+                f"{key} is '{value}', but it is a section of the config: add the overlay that holds it to config_file, "
+                "such as configs/methods/mean_teacher.yaml or configs/networks/unet.yaml"
+            )
         if key != "_meta_":
             check_nested(parser, key, value, reference.get(key))
+
+
+def check_files(files: list[str], workflow: ConfigWorkflow) -> None:
+    """Refuse lists of config files of which MONAI would leave one without effect, silently.
+
+    Raises:
+        InputError: a path where an id belongs, an overlay before the config that undoes it, or one for another config.
+    """
+    if str(workflow.init_id).endswith((".json", ".yaml", ".yml")):
+        raise InputError(
+            f"{workflow.init_id} stands apart from the other config files: give one list, --config_file "
+            f"\"['{files[0] if files else 'configs/train.json'}','{workflow.init_id}']\""
+        )
+    keys = {
+        file: {key.replace(ID_SEP_KEY, "#") for key in ConfigParser.load_config_file(file)} - MONAI_KEYS
+        for file in files
+    }
+    roots = {file: {key.split("#")[0] for key in found} for file, found in keys.items()}
+    if workflow.run_id == "training" and any("evaluating" in found for found in roots.values()):
+        raise InputError(
+            "config_file: configs/evaluate.json is for `run evaluating`; in a training it would put the shared weights "
+            "and the test images in: leave it out"
+        )
+    for at, file in enumerate(files):
+        for later in files[at + 1 :]:
+            both = roots[file] & keys[later]
+            if both and workflow.run_id in roots[later] - roots[file]:
+                raise InputError(
+                    f"config_file: {later} stands after {file} and undoes its {min(both)}: name {later} first"
+                )
+        elsewhere = set().union(*(roots[other] for other in files if other != file))
+        for key in sorted(roots[file] - elsewhere) if at else ():
+            if key not in (workflow.run_id, workflow.final_id) and not referenced(key, workflow.parser.config):
+                raise InputError(
+                    f"config_file: nothing in {', '.join(files[:at])} reads the {key} of {file}: it belongs to another "
+                    "config, such as the overlays of clustering rules to configs/clustering.json"
+                )
 
 
 def config_files(workflow: ConfigWorkflow) -> list[str]:
@@ -116,6 +159,11 @@ def parameters(parser: ConfigParser, component: Mapping[str, Any]) -> set[str] |
         if not any(p.kind is p.VAR_KEYWORD for p in found):
             return names
     return None if not inspect.isclass(target) else names
+
+
+def is_word(value: Any) -> bool:
+    """Whether a value is a text that refers to nothing."""
+    return isinstance(value, str) and not value.startswith(("@", "$", "%"))
 
 
 def referenced(key: str, config: Any) -> bool:

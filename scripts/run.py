@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import platform
 import sys
 import time
@@ -30,7 +31,7 @@ from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 
-RUN_FILE, LATEST = "run.json", "latest.pt"
+RUN_FILE, LATEST, HISTORY = "run.json", "latest.pt", "history.csv"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PACKAGES = ("torch", "monai", "pytorch-ignite", "timm", "numpy", "pillow", "nibabel")
 #: parameters that may differ when a run is resumed: where and how fast, not what is computed
@@ -140,19 +141,38 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         InputError: naming the parameter, its value, and what it takes.
     """
     least = {"max_epochs": 1, "epoch_length": 1, "batch_size": 1, "unlabelled_batch_size": 0, "val_interval": 1}
-    least |= {"in_channels": 1, "num_classes": 2, "num_workers": 0, "seed": 0}
+    least |= {"in_channels": 1, "num_classes": 2, "num_workers": 0, "seed": 0, "save_interval": 1}
     for name, value in parameters.items():
         whole = isinstance(value, int) and not isinstance(value, bool)
         if name in least and not (whole and value >= least[name]):
             raise InputError(f"{name} is {value!r}: give a whole number of at least {least[name]}")
         if name == "learning_rate" and not (isinstance(value, (int, float)) and 0 < value < 100):
             raise InputError(f"{name} is {value!r}: give a number above 0")
+        if name == "weight_decay" and not (isinstance(value, (int, float)) and value >= 0):
+            raise InputError(f"{name} is {value!r}: give a number of at least 0")
+        if name == "device":
+            check_device(value)
         if name == "resume" or (name == "amp" and str(value).lower() != "auto"):
             as_bool(value, name)
         if name == "image_size":
             sizes = list(value) if isinstance(value, (list, tuple)) else [value]
             if len(sizes) > 2 or not all(isinstance(size, int) and size >= 32 for size in sizes):
                 raise InputError(f"image_size is {value!r}: give one whole number, or [width, height], of at least 32")
+
+
+def check_device(value: Any) -> None:
+    """Refuse a device that PyTorch does not know or see.
+
+    Raises:
+        InputError: naming it.
+    """
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is '{value}': give cpu, cuda or cuda:<number>") from None
+    seen = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= seen:
+        raise InputError(f"device is '{value}', but PyTorch sees {seen} GPUs here: leave it out, or pass --device cpu")
 
 
 def check_folders(output_dir: str, dataset_dir: str | None) -> None:
@@ -182,12 +202,26 @@ def check_output(folder: Path, resume: bool) -> None:
         raise InputError(
             f"resume: {folder} holds no {LATEST}: give the output_dir of a run that was cut, or train anew"
         )
-    held = [name for name in (RUN_FILE, LATEST) if (folder / name).exists()]
+    held = [name for name in (RUN_FILE, LATEST, HISTORY) if (folder / name).exists()]
+    if held == [RUN_FILE] and not in_progress(folder / RUN_FILE):
+        return  # a start that was refused, or cut in its first epoch: there is nothing to lose
     if held and not resume:
         raise InputError(
             f"output_dir {folder} already holds a run ({', '.join(held)}): continue it with --resume true, or give "
             "another output_dir"
         )
+
+
+def in_progress(record: Path) -> bool:
+    """Whether the process that wrote ``run.json`` still lives, on this machine."""
+    try:
+        process = json.loads(record.read_text())["process"]
+        if process["host"] != platform.node() or process["id"] == os.getpid():
+            return False
+        os.kill(process["id"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 class RunRecord:
@@ -236,12 +270,18 @@ class RunRecord:
             "data": {name: summary(items) for name, items in datalist.items()},
             "network_parameters": sum(p.numel() for p in network.parameters()),
             "versions": versions(),
+            "process": {"host": platform.node(), "id": os.getpid()},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         if as_bool(resume, "resume") and path.is_file():
             compare(json.loads(path.read_text()), record, output_dir)
         else:
             atomic_write(path, json.dumps(record, indent=1).encode())
+        if not datalist.get("unlabeled") and parameters.get("unlabelled_batch_size"):
+            logger.info(
+                "no training image is without a mask: the unlabelled stream shows the same images again; without it, "
+                "with configs/methods/supervised.yaml, an iteration takes less than half the time"
+            )
         logger.info(
             "%.2f M parameters, on %s; the run is written to %s",
             *(

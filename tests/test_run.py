@@ -3,6 +3,7 @@
 """Bad input: one sentence with the file or key and the mend, before training starts."""
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from scripts.errors import InputError
-from scripts.run import chain, check_folders, check_parameters, install_excepthook
+from scripts.run import chain, check_device, check_folders, check_parameters, install_excepthook
 from tests.tiny import ROOT, error_text, workflow
 
 
@@ -141,6 +142,9 @@ def test_one_labelled_image_is_too_few(data, tmp_path):
         ({"image_size": 8}, "image_size is 8: "),
         ({"amp": "perhaps"}, "amp is 'perhaps': give true or false"),
         ({"num_classes": 1}, "num_classes is 1: give a whole number of at least 2"),
+        ({"weight_decay": -1}, "weight_decay is -1: give a number of at least 0"),
+        ({"save_interval": 0}, "save_interval is 0: give a whole number of at least 1"),
+        ({"method": "mean_teacher"}, "method is 'mean_teacher', but it is a section of the config: add the overlay"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -160,6 +164,59 @@ def test_parameters_of_a_component_and_of_a_new_section_are_accepted(data, tmp_p
         method__decay="@decay",
     )
     made.run()
+
+
+def told(tmp_path, data, *files, **overrides):
+    """What a training started from the command line ends with."""
+    arguments = {"dataset_dir": data, "output_dir": tmp_path / "run", "device": "cpu", "max_epochs": 1} | overrides
+    words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", *files, *words]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    return process.stderr.strip().splitlines()[-1]
+
+
+METHOD, TRAIN = "configs/methods/mean_teacher.yaml", "configs/train.json"
+
+
+@pytest.mark.parametrize(
+    "files, sentence",
+    [
+        ([f"['{METHOD}','{TRAIN}']"], f"{TRAIN} stands after {METHOD} and undoes its method: name {TRAIN} first"),
+        ([TRAIN, METHOD], f"{METHOD} stands apart from the other config files: give one list"),
+        ([f"['{TRAIN}','configs/methods/kmeans.yaml']"], "reads the algorithm of configs/methods/kmeans.yaml"),
+        ([f"['{TRAIN}','configs/evaluate.json']"], "configs/evaluate.json is for `run evaluating`"),
+    ],
+    ids=["order", "apart", "other config", "evaluate"],
+)
+def test_a_config_file_without_effect_is_refused(data, tmp_path, files, sentence):
+    assert sentence in told(tmp_path, data, *files)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
+    with pytest.raises(InputError, match=f"device is '{device}'"):
+        check_device(device)
+
+
+def test_a_start_that_was_refused_blocks_no_other(data, tmp_path):
+    with pytest.raises(Exception) as caught:
+        workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"), progressive_size=2).run()
+    assert "progressive_size" in error_text(caught.value)
+    assert (finished(data, tmp_path) / "latest.pt").is_file()
+
+
+def test_a_run_that_is_going_on_is_left_alone(data, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        (tmp_path / "run").mkdir()
+        record = {"process": {"host": platform.node(), "id": process.pid}}
+        (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+        made = workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"))
+        with pytest.raises(Exception) as caught:
+            made.run()
+        process.communicate(b"\n")
+    assert "already holds a run" in error_text(caught.value)
 
 
 def finished(data, tmp_path, **overrides):

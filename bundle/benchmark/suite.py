@@ -89,7 +89,7 @@ def load_suite(path: str | Path) -> Suite:
     """
     suite = _read(Path(path))
     if "extends" in suite:
-        suite = _read(Path(path).with_name(str(suite.pop("extends")))) | suite
+        suite = _read(Path(path).parent / str(suite.pop("extends"))) | suite
     unknown = sorted(set(suite) - KEYS)
     if unknown:
         raise InputError(f"{path} has the unknown key '{unknown[0]}': its keys are {', '.join(sorted(KEYS))}.")

@@ -58,7 +58,7 @@ def _read_folder(path: Path) -> Collection:
         return read_images_and_masks(path)
     raise InputError(
         f"{path} is not a dataset folder: it needs images/ and masks/, or pairs.csv, or datalist.json, or the Pascal "
-        "VOC folders JPEGImages/ and SegmentationClass/."
+        "VOC folders JPEGImages/ and SegmentationClass/; 'python -m bundle prepare' reads many other layouts."
     )
 
 
@@ -117,7 +117,10 @@ def read_images_and_masks(root: Path) -> Collection:
     _require_masks(masks, root / "masks")
     for name, path in masks.items():
         if name not in images:
-            raise InputError(f"The mask {path} has no image of that stem in {root / 'images'}: add or rename one.")
+            raise InputError(
+                f"The mask {path} has no image of that stem in {root / 'images'}: rename one, or let 'python -m bundle "
+                "prepare' pair them."
+            )
     items = collect((_item(name, path, masks) for name, path in images.items()), root / "images")
     return read_splits_json(root, items)
 
@@ -131,7 +134,10 @@ def _item(key: str, image: Path, masks: dict[str, Path]) -> Item:
 
 def _require_masks(masks: dict[str, Path], folder: Path) -> None:
     if not masks:
-        raise InputError(f"{folder} holds no mask: add masks named like their images, at least four.")
+        raise InputError(
+            f"{folder} holds no mask: add masks named like their images, at least four, or let 'python -m "
+            "bundle prepare' find them."
+        )
 
 
 def find_voc(root: Path) -> Path | None:

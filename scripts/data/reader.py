@@ -166,6 +166,11 @@ class ImageReader(_FileReader):
             return np.repeat(array, 3, axis=0)
         if len(array) == 3 and self.channels == 1:
             return np.tensordot(LUMINANCE, array, axes=1)[None]
+        if str(path).endswith((".nii", ".nii.gz")):
+            raise InputError(
+                f"{path} has {len(array)} channels or slices, but in_channels is {self.channels}: cut a volume into "
+                f"slices with 'python -m bundle prepare', or set in_channels to {len(array)}."
+            )
         raise InputError(
             f"{path} has {len(array)} channels (or slices), but in_channels is {self.channels}: set in_channels to "
             f"{len(array)} or convert the image."
@@ -201,7 +206,8 @@ class MaskReader(_FileReader):
         array = decoded.array[:-1] if decoded.alpha else decoded.array
         if (array[1:] != array[:1]).any():
             raise InputError(
-                f"The mask {path} is in colour: save it with one channel that holds the class of each pixel."
+                f"The mask {path} is in colour: save it with one channel that holds the class of each pixel, or let "
+                "'python -m bundle prepare --values' translate the colours."
             )
         return self._to_classes(array[:1], decoded.lossy, path)
 
@@ -222,5 +228,6 @@ class MaskReader(_FileReader):
             )
         raise InputError(
             f"The mask {path} holds the value {strange[0]:g}, but the classes are 0 to {self.num_classes - 1} (255: "
-            "ignored): correct the mask or num_classes."
+            "ignored): correct num_classes, pass --ignore_value if the value marks pixels without a label, or let "
+            "'python -m bundle prepare --values' translate it."
         )

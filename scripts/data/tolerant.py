@@ -56,7 +56,10 @@ def _pair_by_stem(root: Path) -> tuple[dict[str, Item], list[Problem]]:
             for key, path in [*masks.items(), *scribbles.items()]:
                 if key not in images:
                     what = "mask" if path.parent.name == names[1] else "scribble"
-                    message = f"The {what} {path} has no image of that stem in {root / names[0]}: add or rename one."
+                    message = (
+                        f"The {what} {path} has no image of that stem in {root / names[0]}: rename one, or let "
+                        "'python -m bundle prepare' pair them."
+                    )
                     problems.append(Problem("no_image", str(path), message))
             items = {key: {"key": key, "image": str(path)} for key, path in images.items()}
             for part, paths in (("label", masks), ("scribble", scribbles)):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 
+logger = logging.getLogger("less_net")
+
 State = Mapping[str, Tensor]
+SPLIT = ("group_pattern", "volume_pattern")
 
 
 class StrictCheckpointLoader:
@@ -30,13 +34,22 @@ class StrictCheckpointLoader:
         path: file with the network's state dict, as training writes it (``model.pt``); None or "" loads nothing.
         network: the network to load into.
         expected: parameters of this run by config key, for example image_size, in_channels, num_classes.
+            ``dataset_dir`` among them is not compared, but where it is that of the training, so must be the patterns
+            that decide the split: a test image could have been trained on.
+        own: weights that the user may have meant; where they exist and others are loaded, a warning says so.
 
     Raises (at the start of the engine):
         InputError: no such file, not readable, other classes, another network, or trained with other parameters.
     """
 
-    def __init__(self, path: str | None, network: nn.Module, expected: Mapping[str, Any] | None = None) -> None:
-        self.path, self.network, self.expected = path, network, dict(expected or {})
+    def __init__(
+        self,
+        path: str | None,
+        network: nn.Module,
+        expected: Mapping[str, Any] | None = None,
+        own: str | None = None,
+    ) -> None:
+        self.path, self.network, self.expected, self.own = path, network, dict(expected or {}), own
 
     def attach(self, engine: Engine) -> None:
         """Loads at the start of ``engine``."""
@@ -53,8 +66,11 @@ class StrictCheckpointLoader:
             )
         difference = first_difference(state, self.network.state_dict(), self.expected)
         if difference:
-            raise InputError(f"{self.path} does not fit the network: {difference}")
+            raise InputError(f"{self.path} does not fit the network: {difference}{trained_network(self.path)}")
         self.network.load_state_dict(state)
+        logger.info("weights of %s", self.path)
+        if self.own and Path(self.own).is_file() and not Path(self.own).samefile(self.path):
+            logger.warning("%s is there too: to use it, pass --ckpt_path %s", self.own, self.own)
 
 
 def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
@@ -63,20 +79,49 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
     Raises:
         InputError: a parameter differs; the sentence says which value to pass.
     """
-    run = Path(path).with_name("run.json")
-    try:
-        parameters = json.loads(run.read_text(encoding="utf-8")).get("parameters", {}) if run.is_file() else {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{run} is damaged ({error}): restore it, or remove it to go without the comparison"
-        ) from error
+    parameters = run_of(path).get("parameters", {})
+    same_data = _folder(parameters.get("dataset_dir")) == _folder(expected.get("dataset_dir"))
     for key, value in expected.items():
+        if key == "dataset_dir" or (key in SPLIT and not same_data):
+            continue
         trained = parameters.get(key, value)
         if _plain(trained) != _plain(value):
             raise InputError(
                 f"{path} was trained with {key} {trained}, but {key} is {value} here: pass --{key} "
                 f"{json.dumps(trained).replace(' ', '')}"
             )
+
+
+def run_of(path: str) -> dict[str, Any]:
+    """The ``run.json`` beside weights; empty where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    run = Path(path).with_name("run.json")
+    try:
+        content = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{run} is damaged ({error}): restore it, or remove it to go without the comparison"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{run} is damaged (no record of a run): restore it, or remove it to go without the comparison"
+        )
+    return content
+
+
+def trained_network(path: str) -> str:
+    """What ``run.json`` beside weights says of their network, as the end of a sentence."""
+    definitions = run_of(path).get("definitions") or {}
+    named = [part for part in (definitions.get("network_def"), definitions.get("coarse_refined")) if part]
+    targets = [str(part.get("_target_")) for part in named if isinstance(part, dict)]
+    return f" ({' in '.join(targets)}: add the overlay of configs/networks that holds it)" if targets else ""
+
+
+def _folder(path: Any) -> str:
+    return str(Path(str(path)).resolve()) if path else ""
 
 
 def _plain(value: Any) -> Any:

@@ -80,3 +80,34 @@ def test_the_run_beside_the_weights_is_compared(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match="run.json is damaged"):
         StrictCheckpointLoader(path, a_network(), {"image_size": 96})()
+
+
+def beside(tmp_path, **content):
+    """Weights with a run.json beside them."""
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    return saved(tmp_path / "model.pt", a_network().state_dict())
+
+
+def test_the_run_beside_them_tells_which_network_they_are_of(tmp_path):
+    definitions = {"network_def": {"_target_": "scripts.networks.UNet"}, "coarse_refined": {"_target_": "Wrapper"}}
+    path = beside(tmp_path, parameters={}, definitions=definitions)
+    with pytest.raises(InputError, match=r"\(scripts.networks.UNet in Wrapper: add the overlay"):
+        StrictCheckpointLoader(path, nn.Conv2d(3, 2, 1))()
+
+
+def test_on_the_data_of_the_training_the_split_must_be_the_same(tmp_path):
+    path = beside(tmp_path, parameters={"dataset_dir": str(tmp_path), "group_pattern": "^p"})
+    here = {"dataset_dir": str(tmp_path / ".." / tmp_path.name), "group_pattern": None}
+    with pytest.raises(InputError, match='pass --group_pattern "\\^p"'):
+        StrictCheckpointLoader(path, a_network(), here)()
+    StrictCheckpointLoader(path, a_network(), here | {"group_pattern": "^p"})()
+    StrictCheckpointLoader(path, a_network(), here | {"dataset_dir": "/elsewhere"})()  # another set has its own groups
+
+
+def test_weights_that_the_user_may_have_meant_are_named(tmp_path, caplog):
+    shared, own = (saved(tmp_path / name, a_network().state_dict()) for name in ("shared.pt", "own.pt"))
+    StrictCheckpointLoader(own, a_network(), own=own)()
+    StrictCheckpointLoader(own, a_network(), own=str(tmp_path / "none.pt"))()
+    assert not caplog.records or "pass --ckpt_path" not in caplog.text
+    StrictCheckpointLoader(shared, a_network(), own=own)()
+    assert f"{own} is there too: to use it, pass --ckpt_path {own}" in caplog.text
