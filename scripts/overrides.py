@@ -80,7 +80,8 @@ def check_files(files: list[str], workflow: ConfigWorkflow) -> None:
         file: {key.replace(ID_SEP_KEY, "#") for key in ConfigParser.load_config_file(file)} - MONAI_KEYS
         for file in files
     }
-    roots = {file: {key.split("#")[0] for key in found} for file, found in keys.items()}
+    # "+key" adds to a section, as "key#part" does, and undoes nothing
+    roots = {file: {key.lstrip("+").split("#")[0] for key in found} for file, found in keys.items()}
     if workflow.run_id == "training" and any("evaluating" in found for found in roots.values()):
         raise InputError(
             "config_file: configs/evaluate.json is for `run evaluating`; in a training it would put the shared weights "

@@ -110,13 +110,13 @@ def test_two_processes_evaluate_as_one(tmp_path, synthetic_set):
 
 
 def test_bad_input_ends_both_processes_with_one_sentence(tmp_path, synthetic_set):
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "history.csv").write_text("epoch\n")
     began = time.monotonic()
     done = run(bundle("training", TRAIN, **QUICK, dataset_dir=synthetic_set, output_dir=tmp_path))
     assert done.returncode != 0 and time.monotonic() - began < 600
     sentences = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(sentences) == 1 and "already holds a run (run.json)" in sentences[0]
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert len(sentences) == 1 and "already holds a run (history.csv)" in sentences[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
 @pytest.fixture(scope="module")

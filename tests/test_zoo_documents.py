@@ -19,7 +19,7 @@ OF_MONAI = {"config_file", "bundle_root", "args_file", "meta_file", "logging_fil
 MESSAGES = [
     "holds the value",
     "but the classes are 0 to",
-    "correct the mask or num_classes",
+    "correct num_classes, pass --ignore_value if the value marks pixels without a label",
     "is a JPEG, whose compression has blurred the classes: save masks as PNG",
     "pixels, but its",
     "the loss became NaN or infinite at iteration",

@@ -1,0 +1,116 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""All three losses of the LESS-Net rule against a plain version, and what each switch takes out."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
+from scripts.methods import LessNet, SimilarityContrast
+from tests.methods.test_multiscale_contrast import Pixelwise
+from tests.methods.test_rules import RULES, batch, student, unet
+
+
+class Brighter(nn.Module):
+    """A strong view that can be told from the image, and draws nothing."""
+
+    def forward(self, image):
+        return image + 10
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_student_sees_labelled_images_in_the_strong_view_alone(name):
+    torch.manual_seed(0)
+    network = student(name, unet(), 2).train()
+    rule, seen = RULES[name](network, 2), []
+    rule.strong_view = Brighter()
+    for one in filter(None, (network, getattr(rule, "peer", None))):
+        one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]) if torch.is_grad_enabled() else None)
+    rule(network, batch(), 0.5)
+    assert seen and all((images[:2] > 9).all() for images in seen)
+
+
+def whole(**changes):
+    torch.manual_seed(0)
+    network = Pixelwise()
+    nn.init.normal_(network.conv.weight, std=3.0)
+    settings = {"threshold": 0.9, "dice": 0.5, "cutmix": 1.0, "feature_perturbation": 1.0}
+    settings |= {"contrast": SimilarityContrast(3, dim=4, samples=16), "strong_view": Brighter()}
+    rule = LessNet(network, **settings | changes)
+    return network, rule, copy.deepcopy(rule)
+
+
+def test_the_losses_are_those_of_mixed_strong_views_against_the_teachers_accepted_pixels():
+    network, rule, twin = whole()
+    data = batch(size=(32, 32))
+    images, labels, unlabelled = data["labelled"]["image"], data["labelled"]["label"], data["unlabelled"]["image"]
+    torch.manual_seed(7)
+    losses = rule(network, data, 0.5)
+    ((inputs, perturbed),) = network.asked
+    torch.manual_seed(7)  # the same draws again, step by step
+    target, weight = twin.pseudo_label(unlabelled, labels)
+    mixed, target, weight = twin.mix(images, labels, unlabelled, target, weight)
+    torch.rand(5)
+    assert 0 < (weight > 0).float().mean() < 1 and not torch.equal(mixed, unlabelled)
+    assert torch.equal(inputs, torch.cat([images, mixed]) + 10)
+    assert perturbed.tolist() == [False, False, True, True, True]
+    answers = network.conv(inputs)
+    assert losses["supervised"].item() == pytest.approx(rule.loss(answers[:2], labels).item(), abs=1e-6)
+    expected = weighted_cross_entropy(answers[2:], target, weight) + 0.5 * weighted_dice_loss(
+        answers[2:], target, weight
+    )
+    assert losses["consistency"].item() == pytest.approx(expected.item(), abs=1e-6)
+    pseudo = torch.where(weight > 0.5, target.argmax(1, keepdim=True), IGNORE_INDEX)
+    expected = twin.contrast(inputs[..., ::4, ::4], torch.cat([labels, pseudo]), 2)
+    assert losses["contrast"].item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_what_is_switched_off_is_out_of_the_computation():
+    data = batch(size=(32, 32))
+    images, labels, unlabelled = data["labelled"]["image"], data["labelled"]["label"], data["unlabelled"]["image"]
+    _, rule, _ = whole(align=False, soft=True)
+    assert torch.equal(rule.pseudo_label(unlabelled, labels)[0], rule.teach(unlabelled))
+    _, rule, _ = whole(align=True, soft=True)
+    assert not torch.allclose(rule.pseudo_label(unlabelled, labels)[0], rule.teach(unlabelled), atol=1e-3)
+    _, rule, _ = whole(trust=False)
+    rule.prior.images.fill_(1.0)
+    assert set(rule.pseudo_label(unlabelled, labels)[1].unique().tolist()) <= {0.0, 1.0}
+    target, weight = torch.rand(3, 2, 32, 32), torch.rand(3, 1, 32, 32)
+    _, rule, _ = whole(cutmix=0.0)
+    found = rule.mix(images, labels, unlabelled, target, weight)
+    assert all(torch.equal(a, b) for a, b in zip(found, (unlabelled, target, weight)))
+    for share, present in ((0.0, False), (1.0, True)):
+        _, rule, _ = whole(mix_labelled=share)
+        mixed, _, _ = rule.mix(images + 5, labels, unlabelled, target, weight)
+        assert (mixed > 5).any().item() == present
+    network, rule, _ = whole(feature_perturbation=0.0)
+    rule(network, data, 0.5)
+    assert network.asked[0][1] is None
+    _, rule, _ = whole(contrast=None)
+    network, rule, _ = whole(contrast=None, dice=0.0, cutmix=0.0)
+    losses = rule(network, data, 0.5)
+    target, weight = rule.pseudo_label(unlabelled, labels)
+    assert set(losses) == {"supervised", "consistency"}
+
+
+def test_prototypes_follow_the_labelled_pixels_alone():
+    torch.manual_seed(0)
+    contrast = SimilarityContrast(4, 2, dim=4, samples=8, momentum=0.25)
+    contrast.projection = nn.Identity()
+    features = nn.functional.normalize(torch.randn(3, 4, 6, 6), dim=1)
+    labels = torch.randint(0, 2, (3, 1, 6, 6))
+
+    def mean(k):
+        own = features[:1].movedim(1, -1).flatten(0, 2)[labels[:1].flatten() == k]
+        return nn.functional.normalize(own.mean(0), dim=0)
+
+    contrast(features, labels, 1)
+    first = torch.stack([mean(0), mean(1)])
+    assert torch.allclose(contrast.prototypes, first, atol=1e-6)
+    features = nn.functional.normalize(torch.randn(3, 4, 6, 6), dim=1)
+    contrast(features, labels, 1)
+    moved = nn.functional.normalize(0.75 * first + 0.25 * torch.stack([mean(0), mean(1)]), dim=1)
+    assert torch.allclose(contrast.prototypes, moved, atol=1e-6)
