@@ -69,3 +69,12 @@ def test_perfect_prediction_costs_nothing():
     labels = torch.randint(0, 3, (2, 1, 8, 8))
     logits = 50.0 * torch.nn.functional.one_hot(labels[:, 0], 3).movedim(-1, 1).float()
     assert SegmentationLoss()(logits, labels).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_two_parts():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 8, 6), torch.randint(0, 3, (2, 1, 8, 6))
+    parts = cross_entropy(logits, labels).item(), soft_dice_loss(logits, labels).item()
+    assert min(parts) > 0.1
+    assert SegmentationLoss(0.5, 2.0)(logits, labels).item() == pytest.approx(0.5 * parts[0] + 2 * parts[1])
+    assert SegmentationLoss()(logits, labels).item() == pytest.approx(sum(parts))
