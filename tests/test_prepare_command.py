@@ -9,9 +9,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import pytest
+
 from bundle.__main__ import main
+from scripts.data.prepare import Options, prepare
+from scripts.data.prepare.writing import THREADS
 from tests.folders import mixed_folder, pairs, save_volume, volumes
 from tests.tiny import ROOT
 
@@ -68,6 +73,25 @@ def test_a_killed_run_leaves_no_half_set_and_the_next_one_is_whole(tmp_path):
     assert not output.exists() and (tmp_path / "out.part").exists()
     assert main(words) == 0
     assert len(list((output / "images").iterdir())) == 320 and not (tmp_path / "out.part").exists()
+
+
+def test_the_keyboard_while_a_thread_is_started_leaves_nothing(tmp_path, monkeypatch):
+    for index, (image, mask) in enumerate(volumes(8, (32, 32, 12))):
+        save_volume(tmp_path / f"src/images/v{index}.nii.gz", image)
+        save_volume(tmp_path / f"src/masks/v{index}.nii.gz", mask)
+    start, begun = threading.Thread.start, []
+
+    def interrupted(thread):
+        start(thread)
+        if thread.name.startswith(THREADS):
+            begun.append(thread)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "src", tmp_path / "out", Options())
+    assert len(begun) == 1 and not begun[0].is_alive()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
 def test_the_keyboard_ends_it_without_a_traceback_and_without_leftovers(tmp_path):

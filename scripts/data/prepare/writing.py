@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.volumes import channels_last, save_slice, scale_volume
 from scripts.errors import InputError
 
+THREADS = "prepare"  # how the names of the threads begin
 FOLDERS = {"image": "images", "label": "masks", "scribble": "scribbles"}
 
 
@@ -68,9 +71,17 @@ class Writer:
             self._write_entry(by_entry[key], tables[key], plane)
 
         try:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                for _ in tqdm(pool.map(write, by_entry), "writing", len(by_entry), delay=PATIENCE, leave=False):
-                    pass
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix=THREADS) as pool:
+                try:
+                    for _ in tqdm(pool.map(write, by_entry), "writing", len(by_entry), delay=PATIENCE, leave=False):
+                        pass
+                except BaseException:
+                    # the keyboard may come while a thread is being started: the pool then neither cancels its work nor
+                    # waits for it, and it would write into a folder that is being removed
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+                        time.sleep(0.01)
+                    raise
         except OSError as error:
             raise InputError(
                 f"cannot write below {self.folder} ({error.strerror or error}): free space there"
