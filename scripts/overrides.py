@@ -56,13 +56,14 @@ def check(workflow: ConfigWorkflow) -> None:
     for key, value in parser.config.items():
         if key not in known and not referenced(key, parser.config):
             refuse(key, known - MONAI_KEYS)
-        if "_target_" in (reference.get(key) if isinstance(reference.get(key), dict) else ()) and is_word(value):
+        section = reference.get(key)
+        if isinstance(section, dict) and "_target_" in section and is_word(value):
             raise InputError(
                 f"{key} is '{value}', but it is a section of the config: add the overlay that holds it to config_file, "
                 "such as configs/methods/mean_teacher.yaml or configs/networks/unet.yaml"
             )
         if key != "_meta_":
-            check_nested(parser, key, value, reference.get(key))
+            check_nested(parser, key, value, section)
 
 
 def check_files(files: list[str], workflow: ConfigWorkflow) -> None:

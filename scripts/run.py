@@ -44,6 +44,7 @@ FREE_ON_RESUME = {
     "device",
     "num_workers",
     "patience",
+    "save_interval",
 }
 
 
@@ -218,7 +219,11 @@ def in_progress(record: Path) -> bool:
         process = json.loads(record.read_text())["process"]
         if process["host"] != platform.node() or process["id"] == os.getpid():
             return False
+        if os.name != "posix":  # there is no asking there: signal 0 would be Ctrl-C
+            return True
         os.kill(process["id"], 0)
+    except PermissionError:  # it lives, and is somebody else's
+        return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return True
@@ -279,8 +284,8 @@ class RunRecord:
             atomic_write(path, json.dumps(record, indent=1).encode())
         if not datalist.get("unlabeled") and parameters.get("unlabelled_batch_size"):
             logger.info(
-                "no training image is without a mask: the unlabelled stream shows the same images again; without it, "
-                "with configs/methods/supervised.yaml, an iteration takes less than half the time"
+                "no training image is without a mask: the unlabelled stream shows the same images again "
+                "(configs/methods/supervised.yaml does without that stream)"
             )
         logger.info(
             "%.2f M parameters, on %s; the run is written to %s",

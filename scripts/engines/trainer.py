@@ -161,7 +161,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.network.train()
         self.rule.train()
         if self.precision.chosen is None:  # at full size, whatever size the first views are
-            self.precision.decide(self.student, self.image_of(next(reversed(batchdata.values()))))
+            self.precision.decide(self.student, self.image_of(batchdata.get("unlabelled") or batchdata["labelled"]))
         self.amp = bool(self.precision.chosen)
         self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):

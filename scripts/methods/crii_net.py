@@ -38,7 +38,6 @@ class CriiNet(LearningRule):
     Args:
         perturbed: the heads see the strong view of an unlabelled image, and the target comes from the weak one.
         threshold: confidence from which a pixel of the weak view counts as a target; with ``perturbed`` alone.
-        dice: weight of the Dice part beside the cross-entropy of the consistency; with ``perturbed`` alone.
         patch: side of a patch in pixels.
         band: width of the boundary's band on either side in pixels.
         samples: pixels per class and patch.
@@ -60,7 +59,6 @@ class CriiNet(LearningRule):
         inter: bool = True,
         perturbed: bool = True,
         threshold: float = 0.8,
-        dice: float = 1.0,
         patch: int = 32,
         band: int = 3,
         samples: int = 32,
@@ -76,7 +74,7 @@ class CriiNet(LearningRule):
         super().__init__(network, **common)
         self.consistency = as_bool(consistency, "method#consistency")
         self.intra, self.inter = as_bool(intra, "method#intra"), as_bool(inter, "method#inter")
-        self.perturbed, self.threshold, self.dice = as_bool(perturbed, "method#perturbed"), threshold, dice
+        self.perturbed, self.threshold = as_bool(perturbed, "method#perturbed"), threshold
         self.num_classes, self.patch, self.band, self.samples = num_classes, patch, band, samples
         self.hinge = {"margin": margin, "outer": 1 + margin / 2}
         self.embed = ProjectionHead(network.refined_channels, dim) if self.intra or self.inter else None
@@ -107,7 +105,7 @@ class CriiNet(LearningRule):
 
     def following(self, heads: tuple[Tensor, Tensor], labels: Tensor, accepted: Tensor) -> Tensor:
         """Mean over both heads of the loss of their logits (U, K, X, Y) against the target."""
-        return sum(pseudo_label_loss(logits, labels, accepted, self.dice) for logits in heads) / len(heads)
+        return sum(pseudo_label_loss(logits, labels, accepted) for logits in heads) / len(heads)
 
     def disagreement(self, coarse: Tensor, refined: Tensor) -> Tensor:
         """Mean over the pixels of the squared distance of the coarse probabilities from the refined ones."""

@@ -55,3 +55,25 @@ def test_a_run_measures_once_and_a_resumed_one_keeps_the_choice(monkeypatch, gai
     resumed.stateful["precision"].load_state_dict(engine.stateful["precision"].state_dict())
     resumed.run()
     assert resumed.amp is expected and len(asked) == 1
+
+
+class Clock(torch.nn.Conv2d):
+    """A network on whose clock a pass takes 3 seconds in float32 and 2 in bfloat16."""
+
+    def __init__(self):
+        super().__init__(3, 2, 1)
+        self.now = [0.0]
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        answer = super().forward(x)
+        self.now[0] += 2.0 if answer.dtype == torch.bfloat16 else 3.0
+        return answer
+
+
+def test_the_gain_is_the_time_of_float32_over_that_of_bfloat16(monkeypatch):
+    network = Clock()
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: network.now[0])
+    assert bfloat16_gain(network, torch.rand(2, 3, 8, 8)) == pytest.approx(1.5)

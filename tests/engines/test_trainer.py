@@ -8,7 +8,7 @@ from ignite.engine import Events
 
 from scripts.data.streams import TwoStreamLoader
 from scripts.engines import SemiSupervisedTrainer
-from scripts.methods import MeanTeacher, Supervised
+from scripts.methods import MeanTeacher, SigmoidRamp, Supervised
 from scripts.transforms import WeakView
 from tests.tiny import TinyNetwork, items, trainer
 
@@ -118,3 +118,47 @@ def test_mixed_precision_with_clipping_trains(device):
     engine.run()
     assert engine.scaler.is_enabled() == (device == "cuda")
     assert torch.isfinite(engine.state.output["loss"])
+
+
+@pytest.mark.parametrize("flag, kept", [("true", True), (False, False)])
+def test_images_and_weights_are_channels_last_where_it_is_asked(flag, kept):
+    seen = []
+
+    class Spy(Supervised):
+        def forward(self, network, batch, progress):
+            seen.append(batch["labelled"]["image"])
+            return super().forward(network, batch, progress)
+
+    engine = trainer(Spy, channels_last=flag, max_epochs=1)
+    engine.run()
+    for tensor in (*seen, engine.network.weight, engine.rule.deployed.weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) == kept
+
+
+def test_the_total_weighs_every_loss_by_the_progress():
+    engine = trainer(lambda n: MeanTeacher(n, weights={"consistency": SigmoidRamp(2.0, end=1.0)}), unlabelled=3)
+    seen = []
+
+    @engine.on(Events.ITERATION_COMPLETED)
+    def check(e):
+        weights = e.rule.weights_at(e.progress)
+        seen.append(weights["consistency"])
+        expected = sum(weights[name] * float(loss) for name, loss in e.state.output["losses"].items())
+        assert float(e.state.output["loss"]) == pytest.approx(expected)
+
+    engine.run()
+    assert seen == sorted(seen) and len(set(seen)) == 6
+
+
+def test_the_labels_follow_the_weak_view():
+    seen = []
+
+    class Spy(Supervised):
+        def forward(self, network, batch, progress):
+            seen.append(batch["labelled"]["label"])
+            return super().forward(network, batch, progress)
+
+    trainer(Spy, weak_view=lambda image, label: (image + 1, 1 - label)).run()
+    before, seen[:] = list(seen), []
+    trainer(Spy).run()
+    assert len(before) == len(seen) == 6 and all(torch.equal(a, 1 - b) for a, b in zip(before, seen))

@@ -44,3 +44,10 @@ def test_bad_values_and_views_without_resolution_are_refused():
         ProgressiveSize(WeakView(), 0)
     with pytest.raises(InputError, match="weak_view"):
         ProgressiveSize(None, 0.5)
+
+
+def test_from_full_size_on_nothing_touches_the_view():
+    view = WeakView()
+    view.resolution = 0.5  # somebody else's
+    trainer(weak_view=view, train_handlers=[ProgressiveSize(view, 1.0)]).run()
+    assert view.resolution == 0.5

@@ -71,10 +71,12 @@ def test_perfect_prediction_costs_nothing():
     assert SegmentationLoss()(logits, labels).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_the_loss_is_the_weighted_sum_of_its_two_parts():
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0)])
+def test_the_supervised_loss_is_the_weighted_sum_of_its_halves(weights):
     torch.manual_seed(0)
-    logits, labels = torch.randn(2, 3, 8, 6), torch.randint(0, 3, (2, 1, 8, 6))
+    logits, labels = torch.randn(2, 3, 5, 7), torch.randint(0, 3, (2, 1, 5, 7))
+    labels[0, 0, :2] = IGNORE_INDEX
     parts = cross_entropy(logits, labels).item(), soft_dice_loss(logits, labels).item()
+    expected = weights[0] * parts[0] + weights[1] * parts[1]
     assert min(parts) > 0.1
-    assert SegmentationLoss(0.5, 2.0)(logits, labels).item() == pytest.approx(0.5 * parts[0] + 2 * parts[1])
-    assert SegmentationLoss()(logits, labels).item() == pytest.approx(sum(parts))
+    assert SegmentationLoss(*weights)(logits, labels).item() == pytest.approx(expected)

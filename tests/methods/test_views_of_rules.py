@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.losses import SegmentationLoss, cross_entropy, soft_dice_loss
 from tests.methods.test_rules import RULES, batch, student, unet
 
 
@@ -36,15 +35,6 @@ def test_who_sees_the_strong_view(name):
         clean = 3 if name in CLEAN else 0
         assert (images[: len(images) - clean] > 9).all() and (images[len(images) - clean :] < 2).all()
     assert all((images > 9).all() == (name == "mean_teacher") for images in taught)
-
-
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0)])
-def test_the_supervised_loss_is_the_weighted_sum_of_its_halves(weights):
-    torch.manual_seed(0)
-    logits, labels = torch.randn(2, 3, 5, 7), torch.randint(0, 3, (2, 1, 5, 7))
-    labels[0, 0, :2] = 255
-    expected = weights[0] * cross_entropy(logits, labels) + weights[1] * soft_dice_loss(logits, labels)
-    assert SegmentationLoss(*weights)(logits, labels).item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("name, sees", [("bcp", "teacher"), ("fixmatch", "student")])

@@ -194,3 +194,13 @@ class TestCoarseRefined(NetworkTests):
         inner = LESSNet()
         before = sum(p.numel() for p in inner.parameters())
         assert sum(p.numel() for p in CoarseRefined(inner).parameters()) - before < 0.02 * before
+
+
+def test_pretrained_weights_reach_the_stem_and_the_blocks_for_grey_images(tmp_path):
+    source = timm.create_model("mobilevit_xxs", pretrained=False)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    made = LESSNet(in_channels=1, pretrained=str(tmp_path / "weights.pth")).encoder.state_dict()
+    given = {key.replace("stages.", "stages_"): value for key, value in source.state_dict().items()}
+    for key, value in made.items():
+        expected = given[key].sum(1, keepdim=True) if key == "stem.conv.weight" else given[key]
+        torch.testing.assert_close(value, expected)
