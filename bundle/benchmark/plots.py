@@ -187,12 +187,10 @@ def by_cost(rows: Sequence[Row], style: Style, cost: Callable[[Row], float], nam
         for row in (row for row in rows if (row["data"], row["label_ratio"]) == (data, ratio)):
             look = {"color": style.colours[row["method"]], "marker": style.marker(row["network"]), "capsize": 3}
             size = 9 if row["method"] in style.ours else 6
-            place = (
-                cost(row) + aside[row["method"]] * widest
-            )  # methods beside one another, or they would hide each other
+            place = cost(row) + aside[row["method"]] * widest  # side by side, or they would hide each other
             axes.errorbar(place, row["mean_dice"], yerr=row["mean_dice_sd"], markersize=size, alpha=0.85, **look)
         axes.set_xlim(0, 1.15 * widest)
-        axes.set_xlabel(name)
+        axes.set_xlabel(f"{name} (a network's methods stand side by side)")
         axes.set_ylabel("Dice on the test images, %")
 
     return panels(style, [group_of(row) for row in rows], "label_ratio", shape, "marker")
