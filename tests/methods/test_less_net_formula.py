@@ -75,6 +75,21 @@ def test_what_is_switched_off_is_out_of_the_computation():
     assert set(rule(network, data, 0.5)) == {"supervised", "consistency"}
 
 
+def test_thresholds_follow_the_running_confidence_of_each_class():
+    _, rule, _ = whole(threshold=0.8)
+    usual = [0.5, 0.5]
+    for confidences in ([0.99, 0.6], [0.95, 0.7], [0.9, None]):  # the last batch has no foreground: it keeps its value
+        classes = torch.zeros(2, 1, 4, 4, dtype=torch.long)
+        if confidences[1] is not None:
+            classes[..., :2] = 1
+        confidence = torch.tensor([each or 0.0 for each in confidences])[classes]
+        found = rule.class_thresholds(confidence, nn.functional.one_hot(classes[:, 0], 2).movedim(-1, 1).float())
+        usual = [old if new is None else 0.99 * old + 0.01 * new for old, new in zip(usual, confidences)]
+        assert found.tolist() == pytest.approx([0.8 * each / max(usual) for each in usual], abs=1e-6)
+    _, rule, _ = whole(threshold=0.8, adaptive=False)
+    assert rule.class_thresholds(confidence, confidence).tolist() == pytest.approx([0.8, 0.8])
+
+
 def test_prototypes_follow_the_labelled_pixels_alone():
     torch.manual_seed(0)
     contrast = SimilarityContrast(4, 2, dim=4, samples=8, momentum=0.25)

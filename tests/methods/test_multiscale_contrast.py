@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from scripts.losses import IGNORE_INDEX, cross_entropy
+from scripts.losses import IGNORE_INDEX, cross_entropy, patch_classes, patch_contrast, pixel_contrast, pool_patches
 from scripts.methods import ClassMemory, MultiscaleContrast
 
 
@@ -111,6 +111,29 @@ def test_contrast_reaches_both_networks_embeddings_and_fills_their_memories():
             assert losses[name].item() > 0 and gradient.abs().sum() > 0
     assert all(memory.filled[0].any() and memory.filled[1].any() for memory in rule.memories)
     assert not torch.equal(rule.memories[0].embeddings, rule.memories[1].embeddings)
+
+
+def test_contrast_is_of_each_network_with_the_other_and_the_others_memory(monkeypatch):
+    network, rule = made(temperature=0.3, confidence=0.5, samples=10_000)
+    data = batch()
+    rule(network, data, 0.5)  # fills the memories
+    kept = [tuple(part.clone() for part in memory.keys()) for memory in rule.memories]
+    assert not torch.equal(kept[0][0], kept[1][0])
+    seen = []
+    look = rule.look
+    monkeypatch.setattr(rule, "look", lambda *given: seen.append(look(*given)) or seen[-1])
+    torch.manual_seed(4)
+    losses = rule(network, data, 0.5)
+    _, sure = rule.decide((network, rule.peer), data["unlabelled"]["image"])
+    labels = torch.cat([data["labelled"]["label"], sure])
+    assert (sure != IGNORE_INDEX).any()
+    first, second = (head(features[:5]) for head, (_, features) in zip(rule.embed, seen))
+    classes = patch_classes(labels, 4, 2, 0.3, 0.02).flatten()
+    one, other = (pool_patches(each, 4) for each in (first, second))
+    expected = (patch_contrast(one, other, classes, *kept[1], 0.3) + patch_contrast(other, one, classes, *kept[0], 0.3)) / 2
+    assert losses["patch"].item() == pytest.approx(expected.item(), abs=1e-6)
+    expected = pixel_contrast(first, second, labels, 2, 10_000, 0.3)  # every pixel is drawn, in whatever order
+    assert losses["pixel"].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_the_memory_keeps_the_latest_of_every_class():

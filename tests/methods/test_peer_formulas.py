@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scripts.losses import class_info_nce, entropy
+from scripts.losses import class_info_nce, entropy, gate, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods import (
     USTM,
     BidirectionalCopyPaste,
@@ -75,6 +75,20 @@ def test_cutmix_pastes_into_every_strong_stream_apart(rule, streams):
         assert all(torch.equal(view, data["unlabelled"]["image"]) == (share == 0) for view in views)
         plain.append(views)
     assert streams == 1 or not torch.equal(*plain[1])
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.7])
+def test_fixmatch_follows_its_own_sure_decisions_by_cross_entropy_and_a_share_of_dice(dice):
+    torch.manual_seed(0)
+    network, data = Pixelwise(), batch()
+    rule = FixMatch(network, threshold=0.6, cutmix=0.0, dice=dice)
+    images = data["unlabelled"]["image"]
+    labels, accepted = gate(network(images).softmax(1), 0.6)
+    assert 0 < accepted.mean() < 1
+    target = F.one_hot(labels[:, 0], 2).movedim(-1, 1).float()
+    logits = network(images)
+    expected = weighted_cross_entropy(logits, target, accepted) + dice * weighted_dice_loss(logits, target, accepted)
+    assert rule(network, data, 0.5)["consistency"].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_ustms_teacher_sees_every_turn():

@@ -166,6 +166,47 @@ def test_scribsd_distils_as_many_scales_as_asked():
     assert set(ScribSDPlus(network, scales=0)(network, data, 0.5)) == {"supervised"}
 
 
+def test_scribsds_student_sees_a_noisy_strong_view_and_its_teacher_the_image_with_other_noise():
+    torch.manual_seed(0)
+    network = MultiScale(unet(), 1, CLASSES)
+    rule = ScribSDPlus(network, contrast=ClassContrast(network.fused_channels, dim=8), strong_view=torch.nn.Hardtanh(0.4, 0.6))
+    data, seen, given = batch(), [], []
+    for one in (network, rule.teacher.module):
+        one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        one.register_forward_hook(lambda *call: seen.append(call[-1][1]))
+    rule.contrast.register_forward_pre_hook(lambda _, inputs: given.extend(inputs))
+    rule(network, data, 0.5)
+    student, features, teacher, teacher_features = seen
+    image = data["labelled"]["image"]
+    noises = [student - rule.strong_view(image), teacher - image]
+    for noise in noises:
+        assert noise.std() == pytest.approx(0.096, abs=0.01) and noise.abs().max() <= 0.2 + 1e-6
+    assert not torch.allclose(*noises, atol=1e-3)
+    assert torch.equal(given[0], features) and torch.equal(given[1], teacher_features)
+    assert torch.equal(given[2], data["labelled"]["label"])
+
+
+def test_features_are_averaged_over_squares_and_small_regions_left_out():
+    torch.manual_seed(0)
+    labels = torch.full((1, 1, 8, 8), IGNORE_INDEX)
+    labels[..., :4, :], labels[..., 4:, :4], labels[..., 6:, 6:] = 0, 1, 2  # 32, 16 and 4 pixels
+    student, teacher = torch.randn(2, 1, 3, 8, 8)
+    nothing_sure = torch.full((1, CLASSES, 8, 8), 1 / CLASSES)
+    for least, kept in ((3.0, 3), (10.0, 2)):
+        contrast = ClassContrast(3, dim=4, stride=2, least=least).eval()
+        contrast.projection = contrast.teacher.module = torch.nn.Identity()
+        vectors = []
+        for features in (student, teacher):
+            blocks = features.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+            blocks = blocks / blocks.norm(dim=1, keepdim=True)
+            own = [blocks[0, :, :2].flatten(1), blocks[0, :, 2:, :2].flatten(1), blocks[0, :, 3:, 3:].flatten(1)]
+            means = [each.mean(1) for each in own[:kept]]
+            vectors.append(torch.stack([mean / mean.norm() for mean in means]))
+        scores = vectors[0] @ vectors[1].T / 0.1
+        expected = -scores.log_softmax(1).diagonal().mean()
+        assert contrast(student, teacher, labels, nothing_sure).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
 def test_regions_are_the_stroke_or_what_the_teacher_is_sure_of():
     contrast = ClassContrast(4, threshold=0.8)
     labels = torch.tensor([[2, IGNORE_INDEX, IGNORE_INDEX]]).view(1, 1, 1, 3)
