@@ -130,7 +130,9 @@ def test_contrast_is_of_each_network_with_the_other_and_the_others_memory(monkey
     first, second = (head(features[:5]) for head, (_, features) in zip(rule.embed, seen))
     classes = patch_classes(labels, 4, 2, 0.3, 0.02).flatten()
     one, other = (pool_patches(each, 4) for each in (first, second))
-    expected = (patch_contrast(one, other, classes, *kept[1], 0.3) + patch_contrast(other, one, classes, *kept[0], 0.3)) / 2
+    expected = (
+        patch_contrast(one, other, classes, *kept[1], 0.3) + patch_contrast(other, one, classes, *kept[0], 0.3)
+    ) / 2
     assert losses["patch"].item() == pytest.approx(expected.item(), abs=1e-6)
     expected = pixel_contrast(first, second, labels, 2, 10_000, 0.3)  # every pixel is drawn, in whatever order
     assert losses["pixel"].item() == pytest.approx(expected.item(), abs=1e-5)

@@ -169,7 +169,9 @@ def test_scribsd_distils_as_many_scales_as_asked():
 def test_scribsds_student_sees_a_noisy_strong_view_and_its_teacher_the_image_with_other_noise():
     torch.manual_seed(0)
     network = MultiScale(unet(), 1, CLASSES)
-    rule = ScribSDPlus(network, contrast=ClassContrast(network.fused_channels, dim=8), strong_view=torch.nn.Hardtanh(0.4, 0.6))
+    rule = ScribSDPlus(
+        network, contrast=ClassContrast(network.fused_channels, dim=8), strong_view=torch.nn.Hardtanh(0.4, 0.6)
+    )
     data, seen, given = batch(), [], []
     for one in (network, rule.teacher.module):
         one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
