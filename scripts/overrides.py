@@ -44,6 +44,7 @@ def check(workflow: ConfigWorkflow) -> None:
         InputError: naming the key and the nearest known one, or the files.
     """
     parser = workflow.parser
+    check_given(command(workflow).get("override", {}))
     files = config_files(workflow)
     check_files(files, workflow)
     reference = ConfigParser()
@@ -64,6 +65,17 @@ def check(workflow: ConfigWorkflow) -> None:
             )
         if key != "_meta_":
             check_nested(parser, key, value, section)
+
+
+def check_given(values: Mapping[str, Any]) -> None:
+    """Refuse an empty value of the command line: MONAI leaves ``--method#contrast None`` out without a word.
+
+    Raises:
+        InputError: naming the key, and how MONAI takes it.
+    """
+    for key, value in values.items():
+        if value is None or isinstance(value, str) and value.lower() in ("none", "null"):
+            raise InputError(f"{key} is {value}, which MONAI would not set to nothing: give --{key} '$None'")
 
 
 def check_files(files: list[str], workflow: ConfigWorkflow) -> None:
@@ -104,15 +116,18 @@ def check_files(files: list[str], workflow: ConfigWorkflow) -> None:
                 )
 
 
+def command(workflow: ConfigWorkflow) -> Mapping[str, Any]:
+    """What ``monai.bundle run`` was given, from its frame on the call stack; empty if a program made the workflow."""
+    return next((local for local in stack() if local.get("workflow") is workflow and "config_file" in local), {})
+
+
 def config_files(workflow: ConfigWorkflow) -> list[str]:
-    """The config files that ``monai.bundle run`` was given, from its frame on the call stack; empty if unknown."""
-    for local in stack():
-        if local.get("workflow") is workflow and "config_file" in local:
-            files = local["config_file"]
-            if files is None and local.get("args_file"):
-                files = ConfigParser.load_config_file(local["args_file"]).get("config_file")
-            return [str(file) for file in ensure_tuple(files)] if files is not None else []
-    return []
+    """The config files that ``monai.bundle run`` was given; empty if unknown."""
+    given = command(workflow)
+    files = given.get("config_file")
+    if files is None and given.get("args_file"):
+        files = ConfigParser.load_config_file(given["args_file"]).get("config_file")
+    return [str(file) for file in ensure_tuple(files)] if files is not None else []
 
 
 def check_nested(parser: ConfigParser, path: str, value: Any, reference: Any, inside: bool = False) -> None:

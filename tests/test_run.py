@@ -309,8 +309,12 @@ def test_the_hook_is_installed_once(monkeypatch):
     [
         (["--lerning_rate", "1"], "error: unknown key lerning_rate: did you mean learning_rate?"),
         (["--dataset_dir", "nowhere"], "nowhere does not exist: correct dataset_dir."),
+        (
+            ["--method#contrast", "None"],
+            "method#contrast is None, which MONAI would not set to nothing: give --method#contrast '$None'",
+        ),
     ],
-    ids=["key", "folder"],
+    ids=["key", "folder", "nothing"],
 )
 def test_the_program_ends_with_the_sentence_alone(tmp_path, arguments, sentence):
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training"]

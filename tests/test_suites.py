@@ -4,9 +4,16 @@
 
 from __future__ import annotations
 
-import pytest
+import csv
+import subprocess
+import sys
 
-from bundle.benchmark.suite import load_suite
+import pytest
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+
+from bundle.benchmark.commands import commands, written
+from bundle.benchmark.suite import Run, load_suite
 from tests.tiny import ROOT, workflow
 
 RUNS = load_suite(ROOT / "bundle" / "suites" / "less_net_ablation.yaml").runs
@@ -54,3 +61,24 @@ def test_an_exchanged_network_is_another_one(name, synthetic_set, tmp_path):
         "mobilevitv2_050": 1_539_383,
     }
     assert sum(p.numel() for p in network.parameters()) == parameters[name]
+
+
+@pytest.mark.parametrize("suite", sorted((ROOT / "bundle" / "suites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_command_line_tells_monai_every_setting(suite):
+    settings = {(key, repr(value)): value for run in load_suite(suite).runs for key, value in run.settings.items()}
+    assert settings
+    for (key, _), value in settings.items():
+        told = DefaultParseValue(written(value))  # as `monai.bundle run` reads a word; it drops None without a word
+        assert told is not None and ConfigParser({"value": told}).get_parsed_content("value") == value, key
+
+
+def test_an_empty_setting_of_a_suite_switches_its_part_off_in_the_process_that_trains(synthetic_set, tmp_path):
+    tiny = {"dataset_dir": str(synthetic_set), "max_epochs": 1, "epoch_length": 2, "batch_size": 2, "num_workers": 0}
+    run = Run("set", "lessnet", "no_contrast", 1.0, 0, (), METHODS["no_contrast"].settings | tiny)
+    words = [
+        sys.executable if word == "python" else word for word in map(str, commands(run, tmp_path / "run", ".")["train"])
+    ]
+    subprocess.run(words, cwd=ROOT, check=True)
+    with (tmp_path / "run" / "history.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert {key for key in row if key.startswith("loss/")} == {"loss/supervised", "loss/consistency"}

@@ -32,4 +32,9 @@ def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool =
 
 def _command(run_id: str, files: list[str], values: dict[str, Any]) -> list[str]:
     command = ["python", "-W", "ignore", "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-    return command + [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    return command + [part for key, value in values.items() for part in (f"--{key}", written(value))]
+
+
+def written(value: Any) -> str:
+    """A value as a command line tells it to MONAI, which would leave out a plain ``None`` without a word."""
+    return "$None" if value is None else str(value)
