@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import yaml
 
@@ -24,6 +25,11 @@ def assignments(words: Iterable[str], option: str) -> dict[str, str]:
             raise InputError(f"{option} {word}: give KEY=VALUE, a key of configs/train.json, such as image_size=128")
         found[key.strip()] = value
     return found
+
+
+def yaml_assignments(words: Iterable[str], option: str) -> dict[str, Any]:
+    """``KEY=VALUE`` words as a mapping of what YAML reads the values as; raises what :func:`assignments` raises."""
+    return {key: yaml.safe_load(value) for key, value in assignments(words, option).items()}
 
 
 def _is_yaml(text: str) -> bool:

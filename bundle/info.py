@@ -28,6 +28,7 @@ NEEDS = {
     "semi-supervised": "few masks and many unlabelled images",
     "masks": "masks",
     "scribbles": "scribbles (--annotation scribble)",
+    "pretraining": "images alone; its model.pt then starts another rule (--initial_weights)",
     "clustering": "images alone (configs/clustering.json)",
 }
 
@@ -124,6 +125,8 @@ def rules(configs: Path) -> Iterator[dict[str, Any]]:
         rule = locate(target)
         if clusters:
             kind = "clustering"
+        elif "supervised" not in rule.losses:
+            kind = "pretraining"
         elif rule.default_loss is PartialCrossEntropy:
             kind = "scribbles"
         else:

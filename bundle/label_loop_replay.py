@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bundle.label.app_folder import Settings, build_app, model_name, parsed, values_of_run
+from bundle.assignments import yaml_assignments
+from bundle.label.app_folder import Settings, build_app, model_name, values_of_run
 from bundle.label.server import Server
 from bundle.label_loop_curve import Row
 from scripts.data import MaskReader
@@ -47,7 +48,7 @@ class Plan:
 
     def classes(self) -> int:
         """Number of classes, background included."""
-        given = values_of_run(self.settings.weights) | parsed(self.settings.values)
+        given = values_of_run(self.settings.weights) | yaml_assignments(self.settings.values, "--set")
         return int(given.get("num_classes", 2))
 
 

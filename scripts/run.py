@@ -46,6 +46,8 @@ FREE_ON_RESUME = {
     "patience",
     "save_interval",
 }
+#: sections that are recorded otherwise, or say where results go
+NOT_OF_THE_RUN = {"datalist", "tensorboard"}
 
 
 def install_excepthook() -> None:
@@ -298,10 +300,13 @@ class RunRecord:
 
 
 def definitions(workflow: Any) -> dict[str, Any]:
-    """What the config says of network, method, optimiser, schedule and views."""
-    names = ("network_def", "student_def", "coarse_refined", "method", "optimizer", "lr_scheduler", "weak_view")
-    names += ("strong_view", "preprocessing")
-    return {name: workflow.parser.get(name) for name in names} if workflow is not None else {}
+    """The sections of the config that are components: network, method, optimiser, schedule, views."""
+    config = workflow.parser.get() if workflow is not None else {}
+    return {
+        name: section
+        for name, section in config.items()
+        if isinstance(section, dict) and "_target_" in section and name not in NOT_OF_THE_RUN
+    }
 
 
 def summary(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

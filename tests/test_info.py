@@ -74,6 +74,7 @@ def test_every_rule_is_told_with_what_it_needs(found):
     kinds = {name: rule["kind"] for name, rule in rules.items()}
     assert kinds["supervised"] == "masks" and kinds["mean_teacher"] == kinds["less_net"] == "semi-supervised"
     assert kinds["partial_ce"] == kinds["ustm"] == kinds["dmpls"] == "scribbles" and kinds["kmeans"] == "clustering"
+    assert kinds["cluster_pretraining"] == "pretraining"
     assert [name for name, rule in rules.items() if rule["default"]] == ["less_net"]
     for rule in rules.values():
         assert len(rule["about"]) > 20 and not re.search(r"[`\n]|:\w+:", rule["about"])

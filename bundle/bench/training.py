@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
+from bundle import info
 from bundle.bench.inference import speeds
 from bundle.bench.timing import use, wait
 from bundle.benchmark.suite import ROOT
@@ -23,8 +23,6 @@ from bundle.export import read_config
 from scripts.engines import SemiSupervisedTrainer
 from scripts.export import quiet
 
-#: rules of configs/methods that need scribbles
-SCRIBBLES = ("partial_ce", "entropy_minimisation", "ustm", "dmpls", "scribsd_plus")
 KEPT = ("TeacherUpdate", "StopOnNonFinite", "LrScheduleHandler")  # of the config's handlers: what a step needs
 EPOCHS, DONE, LENGTH = 10, 6, 1000  # rules are timed at 60 % of a run, with every ramp up
 SHARES = ("data", "forward and losses", "teacher", "backward", "optimiser", "teacher update")
@@ -45,9 +43,8 @@ class Training:
 
 
 def rules() -> list[str]:
-    """The rules of ``configs/methods`` that need no scribbles, by their overlays."""
-    overlays = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "configs" / "methods").glob("*.yaml")}
-    return [name for name in sorted(overlays) if "method" in overlays[name] and name not in SCRIBBLES]
+    """The rules of ``configs/methods`` that take masks or images alone, by their overlays."""
+    return [rule["name"] for rule in info.rules(ROOT / "configs") if rule["kind"] not in ("scribbles", "clustering")]
 
 
 def trainings(chosen: Sequence[str] = ()) -> list[Training]:

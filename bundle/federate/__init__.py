@@ -9,9 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bundle.assignments import assignments
+from bundle.assignments import yaml_assignments
 from bundle.federate.comparison import compare
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, federate
@@ -91,7 +89,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     Raises:
         InputError: a text that is no such pair, or a key that belongs to the command.
     """
-    settings = {key: yaml.safe_load(value) for key, value in assignments(pairs, "--settings").items()}
+    settings = yaml_assignments(pairs, "--settings")
     if settings.get("initial_weights"):
         raise InputError("--settings initial_weights: a federation begins with random weights: drop it.")
     taken = {"max_epochs": "--rounds", "dataset_dir": "--sites", "output_dir": "--output", "label_ratio": "--sites"}

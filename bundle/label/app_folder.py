@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from monai.bundle import ConfigParser
 
-from bundle.assignments import assignments
+from bundle.assignments import yaml_assignments
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.pictures import default_class_names
@@ -109,7 +108,11 @@ def write_configs(folder: Path, settings: Settings) -> None:
     Raises:
         InputError: a key is in no config, a value is not YAML, an overlay is missing, or the classes do not match.
     """
-    values = {**parsed(QUICK), **values_of_run(settings.weights), **parsed(settings.values)}
+    values = {
+        **yaml_assignments(QUICK, "--set"),
+        **values_of_run(settings.weights),
+        **yaml_assignments(settings.values, "--set"),
+    }
     configs = {name: ConfigParser.load_config_file(folder / name) for name in CONFIGS}
     for overlay in settings.overlays:
         if not overlay.is_file():
@@ -140,15 +143,6 @@ def lay_over(configs: dict[str, dict], values: dict[str, Any], names: Sequence[s
                 configs[name] = parser.config
                 found = True
     return found
-
-
-def parsed(values: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` words as a dictionary, values as YAML reads them.
-
-    Raises:
-        InputError: there is no ``=``, or the value is not YAML.
-    """
-    return {key: yaml.safe_load(value) for key, value in assignments(values, "--set").items()}
 
 
 def values_of_run(weights: Path | None) -> dict[str, Any]:

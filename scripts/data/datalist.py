@@ -88,6 +88,9 @@ def load_datalist(
     for needed, what in (("label", "mask"), (part, annotation)):
         if not any(needed in item for item in collection.items.values()):
             raise InputError(f"{folder} holds no {what} at all: add {what}s for at least four images.")
+    drawn = sum("scribble" in item for item in collection.items.values())
+    if drawn and annotation == "mask":
+        logger.warning("%s: its %d scribbles are not used: --annotation scribble learns from them.", folder, drawn)
     _warn_of_patients(collection, folder)
     sides = complete_split(collection, val_share, test_share)
     if collection.split and are_strata(sides):

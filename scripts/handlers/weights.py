@@ -114,9 +114,9 @@ def run_of(path: str) -> dict[str, Any]:
 
 def trained_network(path: str) -> str:
     """What ``run.json`` beside weights says of their network, as the end of a sentence."""
-    definitions = run_of(path).get("definitions") or {}
-    named = [part for part in (definitions.get("network_def"), definitions.get("coarse_refined")) if part]
-    targets = [str(part.get("_target_")) for part in named if isinstance(part, dict)]
+    parts = {name: part for name, part in (run_of(path).get("definitions") or {}).items() if isinstance(part, dict)}
+    wrappers = [part for part in parts.values() if part.get("network") == "@network_def"]
+    targets = [str(part.get("_target_")) for part in (parts.get("network_def"), *wrappers) if part]
     return f" ({' in '.join(targets)}: add the overlay of configs/networks that holds it)" if targets else ""
 
 

@@ -248,6 +248,15 @@ def test_scribbles_label_the_training_images_only(pairs_set):
     ]
 
 
+def test_scribbles_that_are_not_used_are_told_of(pairs_set, caplog):
+    load_datalist(scribble_set(pairs_set))
+    assert "its 11 scribbles are not used: --annotation scribble learns from them" in caplog.text
+    caplog.clear()
+    load_datalist(scribble_set(pairs_set), annotation="scribble")
+    load_datalist(pairs_set(GROUPS, SPLIT))
+    assert "scribble" not in caplog.text
+
+
 def test_annotations_that_are_not_there(pairs_set):
     with pytest.raises(InputError, match="annotation is 'points': give mask or scribble"):
         load_datalist(scribble_set(pairs_set), annotation="points")

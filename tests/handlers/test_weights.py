@@ -89,7 +89,8 @@ def beside(tmp_path, **content):
 
 
 def test_the_run_beside_them_tells_which_network_they_are_of(tmp_path):
-    definitions = {"network_def": {"_target_": "scripts.networks.UNet"}, "coarse_refined": {"_target_": "Wrapper"}}
+    wrapper = {"_target_": "Wrapper", "network": "@network_def"}
+    definitions = {"network_def": {"_target_": "scripts.networks.UNet"}, "around": wrapper, "method": {"_target_": "M"}}
     path = beside(tmp_path, parameters={}, definitions=definitions)
     with pytest.raises(InputError, match=r"\(scripts.networks.UNet in Wrapper: add the overlay"):
         StrictCheckpointLoader(path, nn.Conv2d(3, 2, 1))()
