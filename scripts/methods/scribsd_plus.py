@@ -14,6 +14,7 @@ from torch import Tensor
 from scripts.losses import IGNORE_INDEX, class_info_nce, class_vectors, multi_scale_distillation
 from scripts.methods.scribbles import SeveralHeadsRule, annotated
 from scripts.methods.teacher import EMATeacher
+from scripts.switches import as_bool
 from scripts.transforms.noise import noisy
 
 
@@ -91,7 +92,9 @@ class ScribSDPlus(SeveralHeadsRule):
     simultaneously; features of one class are drawn together and those of different classes apart (class-wise
     contrastive regularisation). How is our choice, on the habits of the authors' group, each part with a switch:
 
-    * **scribbles**: partial cross-entropy at full size only, since thin strokes do not survive a smaller grid.
+    * **scribbles**: partial cross-entropy at full size only, since thin strokes do not survive a smaller grid; with
+      ``deep`` the coarse answers, enlarged, learn the strokes too, by the weights of their scales. A head that no
+      stroke teaches could only repeat its teacher, which knows no more than it does.
     * **distillation** (``scales``): tau^2 KL divergence at strides 1, 2, 4 and 8, each at its own size, over all
       pixels, weights 0.4, 0.2, 0.2, 0.2; 1 keeps the full size alone, 0 switches it off.
     * **views**: student and teacher see independent Gaussian noise (``noise``, clipped at twice of it), the student
@@ -106,6 +109,7 @@ class ScribSDPlus(SeveralHeadsRule):
         network: a :class:`scripts.networks.MultiScale`.
         scales: number of scales that are distilled, finest first.
         scale_weights: their weights, brought to the sum 1.
+        deep: whether the coarse answers learn the strokes too.
         temperature: tau.
         noise: standard deviation, for images in [0, 1].
     """
@@ -118,6 +122,7 @@ class ScribSDPlus(SeveralHeadsRule):
         *,
         scales: int = 4,
         scale_weights: Sequence[float] = (0.4, 0.2, 0.2, 0.2),
+        deep: bool = True,
         temperature: float = 2.0,
         noise: float = 0.02,
         contrast: ClassContrast | None = None,
@@ -125,12 +130,12 @@ class ScribSDPlus(SeveralHeadsRule):
     ) -> None:
         super().__init__(network, **common)
         self.scale_weights, self.temperature, self.noise = tuple(scale_weights)[: int(scales)], temperature, noise
-        self.contrast = contrast
+        self.deep, self.contrast = as_bool(deep, "method#deep"), contrast
 
     def forward(self, network, batch, progress):
         images, labels = annotated(batch)
         answers, features = network(noisy(self.strong_view(images), self.noise), return_heads=True)
-        losses = {"supervised": self.loss(answers[0], labels)}
+        losses = {"supervised": self.supervise(answers, labels)}
         if not self.scale_weights and self.contrast is None:
             return losses
         with torch.no_grad():
@@ -145,6 +150,13 @@ class ScribSDPlus(SeveralHeadsRule):
         if self.contrast is not None:
             losses["contrast"] = self.contrast(features, teacher_features, labels, probabilities)
         return losses
+
+    def supervise(self, answers: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """The loss on the strokes: of the finest answer, or the weighted mean of all that are distilled."""
+        weights = self.scale_weights if self.deep and self.scale_weights else (1.0,)
+        size = labels.shape[-2:]
+        enlarged = [z if z.shape[-2:] == size else F.interpolate(z, size, mode="bilinear") for z in answers]
+        return sum(w * self.loss(z, labels) for w, z in zip(weights, enlarged)) / sum(weights)
 
     def update(self, network: nn.Module, iteration: int) -> None:
         """The teacher and its projection follow."""
