@@ -194,7 +194,7 @@ def test_the_overrides_know_inherited_parameters_and_no_others():
     assert known(Supervised) == known(DMPLS) == COMMON
     assert known(USTM) == known(UncertaintyAwareMeanTeacher) == COMMON | {"passes", "noise", "certain"}
     assert known(UniMatch) == COMMON | {"threshold", "cutmix", "dice"}
-    assert known(ScribSDPlus) == COMMON | {"scales", "scale_weights", "temperature", "noise", "contrast"}
+    assert known(ScribSDPlus) == COMMON | {"scales", "scale_weights", "deep", "temperature", "noise", "contrast"}
 
 
 @pytest.mark.parametrize("name", RULES)

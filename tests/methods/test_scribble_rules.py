@@ -170,7 +170,10 @@ def test_scribsds_student_sees_a_noisy_strong_view_and_its_teacher_the_image_wit
     torch.manual_seed(0)
     network = MultiScale(unet(), 1, CLASSES)
     rule = ScribSDPlus(
-        network, contrast=ClassContrast(network.fused_channels, dim=8), strong_view=torch.nn.Hardtanh(0.4, 0.6)
+        network,
+        contrast=ClassContrast(network.fused_channels, dim=8),
+        strong_view=torch.nn.Hardtanh(0.4, 0.6),
+        noise=0.1,
     )
     data, seen, given = batch(), [], []
     for one in (network, rule.teacher.module):
@@ -207,6 +210,27 @@ def test_features_are_averaged_over_squares_and_small_regions_left_out():
         scores = vectors[0] @ vectors[1].T / 0.1
         expected = -scores.log_softmax(1).diagonal().mean()
         assert contrast(student, teacher, labels, nothing_sure).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_the_coarse_answers_of_scribsd_learn_the_strokes_at_full_size():
+    torch.manual_seed(0)
+    network, data = MultiScale(unet(), 1, CLASSES), batch()
+    answers, _ = network(data["labelled"]["image"], return_heads=True)
+    labels = data["labelled"]["label"]
+    enlarged = [torch.nn.functional.interpolate(z, (32, 32), mode="bilinear") for z in answers]
+    terms = [cross_entropy(z, labels).item() for z in enlarged]
+    for scales, deep, shares in (
+        (4, True, (0.4, 0.2, 0.2, 0.2)),
+        (1, True, (1.0,)),
+        (4, False, (1.0,)),
+        (0, True, (1.0,)),
+    ):
+        rule = ScribSDPlus(network, scales=scales, deep=deep, noise=0.0)
+        loss = rule(network, data, 0.5)["supervised"]
+        assert loss.item() == pytest.approx(sum(w * t for w, t in zip(shares, terms)) / sum(shares), abs=1e-5)
+        heads = [head.weight for head in network.heads]
+        found = torch.autograd.grad(loss, heads, allow_unused=True)
+        assert all((g is not None and g.abs().sum() > 0) == (len(shares) == 4) for g in found)
 
 
 def test_regions_are_the_stroke_or_what_the_teacher_is_sure_of():
