@@ -29,7 +29,7 @@ class ClassContrast(nn.Module):
         feature_channels: channels of the features.
         dim: size of the embedding.
         temperature: of the InfoNCE.
-        threshold: probability from which the teacher's answer is part of a region.
+        threshold: probability above which the teacher's answer is part of a region; 1: the strokes alone.
         least: pixels (at full size) that a region needs.
         stride: features are averaged over squares of this many pixels first; saves memory.
         decay: EMA decay of the teacher's projection.

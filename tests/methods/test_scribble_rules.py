@@ -239,6 +239,9 @@ def test_regions_are_the_stroke_or_what_the_teacher_is_sure_of():
     probabilities = torch.tensor([[0.9, 0.05, 0.05], [0.85, 0.1, 0.05], [0.5, 0.3, 0.2]]).T.view(1, 3, 1, 3)
     regions = contrast.regions(labels, probabilities)[0, :, 0].T
     assert torch.allclose(regions, torch.tensor([[0, 0, 1], [0.85, 0.1, 0.05], [0, 0, 0]]))
+    sure = torch.nn.functional.one_hot(torch.tensor([[[0, 1, 2]]]), 3).movedim(-1, 1).float()
+    alone = ClassContrast(4, threshold=1.0).regions(labels, sure)[0, :, 0].T
+    assert torch.equal(alone, torch.tensor([[0.0, 0, 1], [0, 0, 0], [0, 0, 0]]))
 
 
 def test_class_contrast_equals_the_plain_python_version():
