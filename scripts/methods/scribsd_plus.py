@@ -155,8 +155,8 @@ class ScribSDPlus(SeveralHeadsRule):
         """The loss on the strokes: of the finest answer, or the weighted mean of all that are distilled."""
         weights = self.scale_weights if self.deep and self.scale_weights else (1.0,)
         size = labels.shape[-2:]
-        enlarged = [z if z.shape[-2:] == size else F.interpolate(z, size, mode="bilinear") for z in answers]
-        return sum(w * self.loss(z, labels) for w, z in zip(weights, enlarged)) / sum(weights)
+        terms = [w * self.loss(F.interpolate(z, size, mode="bilinear"), labels) for w, z in zip(weights, answers)]
+        return torch.stack(terms).sum() / sum(weights)
 
     def update(self, network: nn.Module, iteration: int) -> None:
         """The teacher and its projection follow."""
