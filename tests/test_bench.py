@@ -15,8 +15,8 @@ from bundle.__main__ import main
 from bundle.bench import DOCUMENT, chart, tables
 from bundle.bench.contenders import ARCHITECTURES, ONNX, TORCH, Contender, Networks, contenders, size_of
 from bundle.bench.memory import peak_memory
-from bundle.bench.timing import SLOW, TIMED, interleaved, quartiles
-from bundle.bench.training import SHARES, rules
+from bundle.bench.timing import SLOW, TIMED, cores, interleaved, quartiles
+from bundle.bench.training import SHARES, Setting, rules, trainer_of, trainings
 from scripts.errors import InputError
 from tests.tiny import ROOT
 
@@ -67,7 +67,8 @@ def test_every_contender_is_timed_in_every_case(about):
 
 def test_shares_of_a_training_sum_to_one(about):
     found = {row["name"]: row for row in about["training"]}
-    assert set(found) == {"less_net on LESSNet", "supervised on LESSNet", "mean_teacher on SSL4MIS U-Net"}
+    reference = "mean_teacher on SSL4MIS U-Net"
+    assert set(found) == {"less_net on LESSNet", "supervised on LESSNet", reference, f"{reference}, contiguous"}
     for row in found.values():
         assert set(row["shares"]) == set(SHARES) and sum(row["shares"].values()) == pytest.approx(1)
         assert row["shares"]["backward"] > 0 and row["shares"]["forward and losses"] > 0
@@ -101,7 +102,16 @@ def test_comparisons_are_quotients_of_medians(about):
         quotient = rates["LESSNet (ONNX Runtime)"] / rates["SSL4MIS U-Net (PyTorch)"]
         assert f"{quotient:.2f} times SSL4MIS U-Net (PyTorch)" in line
     rates = {row["name"]: row["images_per_second"][1] for row in about["training"]}
-    assert f"{rates['less_net on LESSNet'] / rates['mean_teacher on SSL4MIS U-Net']:.2f} times" in trained
+    for reference in ("mean_teacher on SSL4MIS U-Net", "mean_teacher on SSL4MIS U-Net, contiguous"):
+        assert f"{rates['less_net on LESSNet'] / rates[reference]:.2f} times" in trained
+
+
+def test_the_reference_is_trained_in_both_memory_orders(tmp_path, synthetic_set):
+    setting = Setting(synthetic_set, tmp_path, 32, 2, torch.device("cpu"), 1, 1, 1, cores())
+    for training in trainings(("supervised",))[1:]:
+        trainer = trainer_of(training, setting)
+        weight = next(p for p in trainer.network.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+        assert weight.is_contiguous(memory_format=torch.channels_last) == training.channels_last
 
 
 def test_nothing_is_replaced_and_bad_words_are_refused(done, tmp_path, capsys):

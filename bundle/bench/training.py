@@ -25,21 +25,26 @@ from scripts.export import quiet
 
 KEPT = ("TeacherUpdate", "StopOnNonFinite", "LrScheduleHandler")  # of the config's handlers: what a step needs
 EPOCHS, DONE, LENGTH = 10, 6, 1000  # rules are timed at 60 % of a run, with every ramp up
+PLAIN = ", contiguous"  # named so because PyTorch calls its default memory order that
 SHARES = ("data", "forward and losses", "teacher", "backward", "optimiser", "teacher update")
 
 
 @dataclass(frozen=True)
 class Training:
-    """One thing that is trained: a rule on a network, by the overlays that name them."""
+    """One thing that is trained: a rule on a network, by the overlays that name them.
+
+    ``channels_last``: the memory order of images and weights, one of the trainer's own means of speed.
+    """
 
     rule: str
     network: str
     overlays: tuple[str, ...]
+    channels_last: bool = True
 
     @property
     def name(self) -> str:
         """``mean_teacher on SSL4MIS U-Net``"""
-        return f"{self.rule} on {self.network}"
+        return f"{self.rule} on {self.network}" + ("" if self.channels_last else PLAIN)
 
 
 def rules() -> list[str]:
@@ -48,10 +53,14 @@ def rules() -> list[str]:
 
 
 def trainings(chosen: Sequence[str] = ()) -> list[Training]:
-    """Every rule (or those chosen) on LESSNet, and, as the reference, mean teacher on the network of SSL4MIS."""
+    """Every rule (or those chosen) on LESSNet, and, as the reference, mean teacher on the network of SSL4MIS.
+
+    The reference stands twice: with all that this trainer does for speed, and in PyTorch's default memory order, in
+    which SSL4MIS trains.
+    """
     found = [Training(rule, "LESSNet", (f"methods/{rule}.yaml",)) for rule in chosen or rules()]
     overlays = ("methods/mean_teacher.yaml", "networks/unet_ssl4mis.yaml")
-    return [*found, Training("mean_teacher", "SSL4MIS U-Net", overlays)]
+    return found + [Training("mean_teacher", "SSL4MIS U-Net", overlays, order) for order in (True, False)]
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ def trainer_of(training: Training, setting: Setting) -> SemiSupervisedTrainer:
         parser["unlabelled_batch_size"] = setting.batch
     handlers = parser["train"]["handlers"]
     parser["train#handlers"] = [one for one in handlers if one["_target_"].split(".")[-1] in KEPT]
+    parser["train#trainer#channels_last"] = training.channels_last
     torch.manual_seed(0)
     return parser.get_parsed_content("train#trainer")
 
