@@ -41,13 +41,20 @@ class EMATeacher(nn.Module):
     def update(self, student: nn.Module, count: int) -> None:
         """One step towards ``student``; ``count`` is the number of this update, from 1."""
         weight = 1.0 - min(1.0 - 1.0 / count, self.decay)
-        mine, theirs = self.module.state_dict(keep_vars=True), student.state_dict(keep_vars=True)
-        floating = [key for key, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[key].data for key in floating], [theirs[key].data for key in floating], weight)
-        for key in mine.keys() - set(floating):
-            mine[key].copy_(theirs[key])
+        # in their order, not by name: two state_dicts and a copy for each counter cost more than the average itself
+        pairs = list(zip(tensors(self.module), tensors(student), strict=True))
+        kinds = [pair[0].is_floating_point() for pair in pairs]
+        floating, counters = ([pair for pair, kind in zip(pairs, kinds) if kind == want] for want in (True, False))
+        torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], weight)
+        if counters:
+            torch._foreach_copy_([mine for mine, _ in counters], [theirs for _, theirs in counters])
 
     @torch.no_grad()
     def sync(self, student: nn.Module) -> None:
         """Become an exact copy of ``student``."""
         self.module.load_state_dict(student.state_dict())
+
+
+def tensors(network: nn.Module) -> list[torch.Tensor]:
+    """Parameters and buffers, in the same order for copies of a network."""
+    return [*network.parameters(), *network.buffers()]
