@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = places(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    threads = torch.get_num_threads()
     source = open_source(arguments.input, arguments.rate, arguments.threads)
     try:
         predictor, classes = build_predictor(arguments)
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         tally, interrupted = stream(pipeline, source, writers.values())
     finally:
         source.close()
+        torch.set_num_threads(threads)  # ONNX Runtime has had them
     about = figures(arguments, source, pipeline, tally, interrupted, predictor)
     atomic_write(report, json.dumps(about, indent=1).encode())
     print(in_words(about))
@@ -109,6 +111,8 @@ def build_predictor(arguments: argparse.Namespace) -> tuple[FramePredictor, int]
     values = {key: getattr(arguments, key) for key in PARAMETERS}
     values |= {"bundle_root": str(ROOT), "ckpt_path": arguments.weights, "backend": "onnxruntime" if onnx else "torch"}
     parser: ConfigParser = read_config(arguments.config, values)
+    if onnx:
+        parser["network#spinning"] = False  # decoder, drawing and encoder need the cores meanwhile
     settings = {key: parser.get_parsed_content(key) for key in PARAMETERS}
     check_parameters(settings)
     network = parsed(parser, "network")

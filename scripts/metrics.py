@@ -44,9 +44,14 @@ DEFINITIONS = {
 
 
 def predicted_labels(logits: Tensor) -> Tensor:
-    """Class indices (B, X, Y) from logits (B, C, X, Y): the largest channel, or above 0 where C is 1 (sigmoid)."""
-    # of a large image max finds the index in a fraction of the time that argmax takes on the CPU
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(dim=1).indices
+    """Class indices (B, ...) from logits (B, C, ...): the largest channel, or above 0 where C is 1 (sigmoid).
+
+    Of equal channels the first one wins.
+    """
+    # on the CPU a comparison takes a tenth of the time of max, and max a fraction of that of argmax
+    if logits.shape[1] <= 2:
+        return (logits[:, -1] > (logits[:, 0] if logits.shape[1] == 2 else 0)).long()
+    return logits.max(dim=1).indices
 
 
 def confusion_counts(predicted: Tensor, reference: Tensor, num_classes: int) -> Tensor:

@@ -167,6 +167,10 @@ def test_predicted_labels_of_one_and_of_many_channels():
     logits = torch.tensor([[[[-1.0, 0.0, 2.0]]]])
     assert metrics.predicted_labels(logits).tolist() == [[[0, 0, 1]]]
     assert torch.equal(metrics.predicted_labels(torch.cat([-logits, logits], 1)), metrics.predicted_labels(logits))
+    torch.manual_seed(0)
+    for channels in (2, 3, 7):
+        logits = torch.randint(-2, 3, (2, channels, 9, 8, 5)).float()  # with ties: the first of the largest wins
+        assert torch.equal(metrics.predicted_labels(logits), logits.max(dim=1).indices)
 
 
 def test_every_score_is_defined():

@@ -194,6 +194,11 @@ def test_a_config_file_without_effect_is_refused(data, tmp_path, files, sentence
     assert not (tmp_path / "run").exists()
 
 
+def test_a_seed_that_is_no_number_is_refused(data, tmp_path):
+    assert "seed is 'abc': give a whole number of at least 0" in told(tmp_path, data, TRAIN, seed="abc")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
     with pytest.raises(InputError, match=f"device is '{device}'"):

@@ -47,9 +47,18 @@ def write_frames(folder, made):
     return folder
 
 
+@pytest.fixture
+def two_threads():
+    """PyTorch with two threads, so that they can be told from the one that it keeps beside ONNX Runtime."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("form", ["pt", "onnx"])
 @pytest.mark.parametrize("video", [True, False])
-def test_masks_are_those_of_inference(tmp_path, synthetic_set, form, video):
+def test_masks_are_those_of_inference(tmp_path, synthetic_set, two_threads, form, video):
     made = [np.asarray(Image.open(path))[:, :29] for path in sorted((synthetic_set / "images").iterdir())[:4]]
     images = write_frames(tmp_path / "in", made)
     weights, backend = ROOT / "models" / "model.pt", "torch"
@@ -63,6 +72,7 @@ def test_masks_are_those_of_inference(tmp_path, synthetic_set, form, video):
     before = content_of(images)
     words = ["--input", source, "--output", tmp_path / "out.mp4", "--masks", tmp_path / "found", "--weights", weights]
     assert main(["stream", *map(str, words), "--size", "64"]) == 0
+    assert torch.get_num_threads() == json.loads((tmp_path / "out.mp4.json").read_text())["threads"] == 2
     found = {path.stem: np.asarray(Image.open(path)) for path in sorted((tmp_path / "found").iterdir())}
     assert found.keys() == expected.keys() and any(mask.any() for mask in found.values())
     for name, mask in expected.items():

@@ -89,10 +89,23 @@ def read_to_mask(
     """
     for threads in plan.threads:
         use(threads, plan.cores)
-        calls = {one.name: file_call(networks.ready(one), pictures, size, networks.device) for one in contenders}
+        calls = {}
+        for one in contenders:
+            call_of = file_call(networks.ready(one), pictures, size, networks.device)
+            calls[one.name] = with_threads(threads if one.backend == TORCH else 1, call_of)
         found = interleaved(calls, plan.seconds, plan.rounds, networks.device)
         rows = [{"name": name, "threads": threads, "size": size, **speeds(s, 1)} for name, s in found.items()]
         yield f"PNG of {size}x{size} to mask, {threads} threads", rows
+
+
+def with_threads(threads: int, call: Callable[[], object]) -> Callable[[], object]:
+    """The call with so many threads of PyTorch: one where ONNX Runtime computes, as inference does it then."""
+
+    def one() -> object:
+        torch.set_num_threads(threads)
+        return call()
+
+    return one
 
 
 def file_call(network: nn.Module, pictures: Sequence[Path], size: int, device: torch.device) -> Callable[[], object]:

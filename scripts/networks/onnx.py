@@ -27,6 +27,7 @@ class OnnxNetwork(nn.Module):
         model: path of the file, or its content.
         expected: parameters of this run by config key (image_size, in_channels, num_classes); those that the file
             names as well, as those of ``python -m bundle export`` do, must be the same.
+        spinning: its threads wait for work by spinning: the quickest answer where nothing else needs the cores.
 
     Shapes:
         (B, C, X, Y) float in [0, 1] -> logits (B, K, X, Y), on the device and with the metadata of the input.
@@ -36,14 +37,16 @@ class OnnxNetwork(nn.Module):
             called with a shape that the file does not take.
     """
 
-    def __init__(self, model: str | Path | bytes, expected: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, model: str | Path | bytes, expected: Mapping[str, Any] | None = None, spinning: bool = True
+    ) -> None:
         super().__init__()
         self.name = "the ONNX model" if isinstance(model, bytes) else str(model)
-        self.session = self._open(model)
+        self.session = self._open(model, spinning)
         self.image, self.logits = self.session.get_inputs()[0], self.session.get_outputs()[0]
         self._check(expected or {})
 
-    def _open(self, model: str | Path | bytes) -> Any:
+    def _open(self, model: str | Path | bytes, spinning: bool) -> Any:
         try:
             import onnxruntime
         except ImportError as error:
@@ -52,6 +55,7 @@ class OnnxNetwork(nn.Module):
             raise InputError(f"there is no ONNX model {model}: check the path, or {EXPORT}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         content = model if isinstance(model, bytes) else Path(model).read_bytes()
         try:
             return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -76,8 +80,13 @@ class OnnxNetwork(nn.Module):
         return convert_to_dst_type(self.session.run([self.logits.name], {self.image.name: content})[0], x)[0]
 
 
-def on_backend(network: nn.Module, backend: str, path: str, expected: Mapping[str, Any] | None = None) -> nn.Module:
+def on_backend(
+    network: nn.Module, backend: str, path: str, expected: Mapping[str, Any] | None = None, spinning: bool = True
+) -> nn.Module:
     """``network`` itself for the backend ``torch``, the ONNX file at ``path`` for ``onnxruntime``.
+
+    ONNX Runtime gets PyTorch's threads, and PyTorch, which then only prepares images and masks, keeps one: threads of
+    both wait for work by spinning, and on two cores those of one hold up those of the other (docs/performance.md).
 
     Raises:
         InputError: no such backend, ``path`` is of the other one, or see :class:`OnnxNetwork`.
@@ -85,7 +94,9 @@ def on_backend(network: nn.Module, backend: str, path: str, expected: Mapping[st
     if backend not in BACKENDS:
         raise InputError(f"backend is '{backend}': give one of {', '.join(BACKENDS)}")
     if backend == "onnxruntime":
-        return OnnxNetwork(path, expected)
+        computed = OnnxNetwork(path, expected, spinning)
+        torch.set_num_threads(1)
+        return computed
     if Path(path).suffix == ".onnx":
         raise InputError(f"{path} is an ONNX model: pass --backend onnxruntime")
     return network

@@ -21,6 +21,7 @@ from monai.utils import ImageMetaKey, MetaKeys
 from scripts.data.files import is_nifti, stem
 from scripts.data.volumes import turn_back
 from scripts.files import atomic_write
+from scripts.metrics import predicted_labels
 
 
 class ToClassesd(MapTransform):
@@ -34,7 +35,7 @@ class ToClassesd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             logits = result[key]
-            classes = logits.as_tensor().max(dim=0, keepdim=True).indices.to(torch.uint8)
+            classes = predicted_labels(logits.as_tensor()[None]).to(torch.uint8)
             result[key] = MetaTensor(classes).copy_meta_from(logits)
         return result
 

@@ -99,3 +99,15 @@ def test_a_shape_that_the_file_does_not_take(model):
 
 def test_torch_is_the_network_itself(network):
     assert on_backend(network, "torch", "model.pt") is network
+
+
+def test_onnx_runtime_gets_the_threads_and_pytorch_keeps_one(network, model):
+    before = torch.get_num_threads()
+    try:
+        for spinning in (True, False):
+            torch.set_num_threads(2)
+            options = on_backend(network, "onnxruntime", str(model), spinning=spinning).session.get_session_options()
+            assert options.intra_op_num_threads == 2 and torch.get_num_threads() == 1
+            assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spinning))
+    finally:
+        torch.set_num_threads(before)
