@@ -48,17 +48,16 @@ def write_frames(folder, made):
 
 
 @pytest.fixture
-def two_threads():
-    """PyTorch with two threads, so that they can be told from the one that it keeps beside ONNX Runtime."""
+def threads():
+    """PyTorch's threads as they were, whatever a test makes of them."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("form", ["pt", "onnx"])
 @pytest.mark.parametrize("video", [True, False])
-def test_masks_are_those_of_inference(tmp_path, synthetic_set, two_threads, form, video):
+def test_masks_are_those_of_inference(tmp_path, synthetic_set, threads, form, video):
     made = [np.asarray(Image.open(path))[:, :29] for path in sorted((synthetic_set / "images").iterdir())[:4]]
     images = write_frames(tmp_path / "in", made)
     weights, backend = ROOT / "models" / "model.pt", "torch"
@@ -71,6 +70,7 @@ def test_masks_are_those_of_inference(tmp_path, synthetic_set, two_threads, form
     source = write_video(tmp_path / "in.mkv", made, "ffv1") if video else images
     before = content_of(images)
     words = ["--input", source, "--output", tmp_path / "out.mp4", "--masks", tmp_path / "found", "--weights", weights]
+    torch.set_num_threads(2)  # to be told from the one that PyTorch keeps beside ONNX Runtime
     assert main(["stream", *map(str, words), "--size", "64"]) == 0
     assert torch.get_num_threads() == json.loads((tmp_path / "out.mp4.json").read_text())["threads"] == 2
     found = {path.stem: np.asarray(Image.open(path)) for path in sorted((tmp_path / "found").iterdir())}
