@@ -19,6 +19,8 @@ from bundle.bench.timing import interleaved, quartiles, use
 from bundle.benchmark.suite import ROOT
 from bundle.export import read_config
 from scripts.data.decode import decode
+from scripts.networks import OnnxNetwork
+from scripts.networks.onnx import SETTLED
 from scripts.streaming import FramePredictor
 
 Row = dict[str, Any]
@@ -69,7 +71,15 @@ def inference(contenders: Sequence[Contender], networks: Networks, plan: Plan) -
 def call(network: nn.Module, images: torch.Tensor, contender: Contender, device: torch.device) -> Callable[[], object]:
     """One answer to images that lie where the network computes."""
     images = images.to(device) if contender.backend == TORCH else images
+    settle(network, images)
     return lambda: network(images)
+
+
+def settle(network: nn.Module, images: torch.Tensor) -> None:
+    """Lets an ONNX network prepare itself for the shape, as it does after some images of a video or folder."""
+    if isinstance(network, OnnxNetwork):
+        for _ in range(SETTLED + 1):
+            network(images)
 
 
 def speeds(seconds: Sequence[float], images: int) -> Row:
@@ -113,6 +123,7 @@ def file_call(network: nn.Module, pictures: Sequence[Path], size: int, device: t
     parser: ConfigParser = read_config([str(ROOT / "configs" / "inference.json")], {"image_size": size})
     parser["bundle_root"], parser["device"] = str(ROOT), device
     predictor, turn = FramePredictor(parser, network), cycle(pictures)
+    settle(network, torch.zeros(1, 3, size, size))
 
     def one() -> object:
         path = next(turn)

@@ -16,12 +16,17 @@ from scripts.errors import InputError
 
 BACKENDS = ("torch", "onnxruntime")
 EXPORT = "run `python -m bundle export`"
+SETTLED = 16  # calls in a row with images of one shape, after which the file is prepared for that shape
 
 
 class OnnxNetwork(nn.Module):
     """Calls an ONNX file like a network: images in, logits out; computed on the CPU, with as many threads as torch has.
 
     It has no parameters: there is nothing to train and nothing to load into it.
+
+    A file for images of any size works its sizes out anew at every call, which takes a tenth of the time or more. When
+    :data:`SETTLED` calls in a row had one shape, as in a video, it is read once more for that shape alone; other
+    shapes go on through the first one. The logits of the two differ by rounding.
 
     Args:
         model: path of the file, or its content.
@@ -42,23 +47,31 @@ class OnnxNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.name = "the ONNX model" if isinstance(model, bytes) else str(model)
-        self.session = self._open(model, spinning)
+        self.spinning, self.threads = spinning, torch.get_num_threads()
+        self.content = self._content(model)
+        self.session = self._open()
+        self.settled: tuple[tuple[int, ...], int, Any] = ((), 0, None)  # usual shape, calls with it, its session
         self.image, self.logits = self.session.get_inputs()[0], self.session.get_outputs()[0]
         self._check(expected or {})
 
-    def _open(self, model: str | Path | bytes, spinning: bool) -> Any:
+    def _content(self, model: str | Path | bytes) -> bytes:
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise InputError(f"there is no ONNX model {model}: check the path, or {EXPORT}")
+        return model if isinstance(model, bytes) else Path(model).read_bytes()
+
+    def _open(self, sizes: Mapping[str, int] | None = None) -> Any:
+        """A session; ``sizes`` of the file's free dimensions, by their names, if it is for one shape alone."""
         try:
             import onnxruntime
         except ImportError as error:
             raise InputError("backend: onnxruntime is not installed: run pip install onnxruntime") from error
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            raise InputError(f"there is no ONNX model {model}: check the path, or {EXPORT}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spinning)))
+        for name, size in (sizes or {}).items():
+            options.add_free_dimension_override_by_name(name, size)
         try:
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a different type for every kind of damage
             raise InputError(f"{self.name} is not a readable ONNX model: {EXPORT} and pass its model.onnx") from error
 
@@ -77,7 +90,21 @@ class OnnxNetwork(nn.Module):
         if len(shape) != x.ndim or any(isinstance(n, int) and n != found for n, found in zip(shape, x.shape)):
             raise InputError(f"{self.name} takes images of shape {shape}, not {list(x.shape)}: {EXPORT} for any size")
         content = x.detach().cpu().contiguous().numpy()
-        return convert_to_dst_type(self.session.run([self.logits.name], {self.image.name: content})[0], x)[0]
+        session = self._session(tuple(x.shape))
+        return convert_to_dst_type(session.run([self.logits.name], {self.image.name: content})[0], x)[0]
+
+    def _session(self, shape: tuple[int, ...]) -> Any:
+        """That for images of ``shape``."""
+        usual, calls, session = self.settled
+        if shape != usual:
+            # a last, smaller batch goes by without undoing what was prepared; another shape that stays does not
+            self.settled = (usual, calls - 1, session) if calls > 1 else (shape, 1, None)
+            return self.session
+        if session is None and calls >= SETTLED:
+            free = {name: size for name, size in zip(self.image.shape, shape) if isinstance(name, str)}
+            session = self._open(free) if free else self.session
+        self.settled = (usual, min(calls + 1, SETTLED), session)
+        return session or self.session
 
 
 def on_backend(

@@ -13,6 +13,7 @@ from scripts import export
 from scripts.data import load_datalist
 from scripts.errors import InputError
 from scripts.networks import LESSNet, OnnxNetwork, on_backend
+from scripts.networks.onnx import SETTLED
 from tests.tiny import ROOT, error_text
 
 SETTINGS = {"image_size": [64, 64], "in_channels": 3, "num_classes": 2}
@@ -99,6 +100,25 @@ def test_a_shape_that_the_file_does_not_take(model):
 
 def test_torch_is_the_network_itself(network):
     assert on_backend(network, "torch", "model.pt") is network
+
+
+def test_after_some_images_of_one_shape_it_is_prepared_for_them_and_answers_alike(network, model):
+    found, images, others = OnnxNetwork(model), torch.rand(2, 3, 80, 49), torch.rand(1, 3, 33, 64)
+    general = found.session
+    with torch.no_grad():
+        wanted, other = network(images), network(others)
+    asked = [images] * SETTLED + [others] + [images] * 3 + [others]
+    used = [found._session(tuple(x.shape)) for x in asked]
+    assert all(session is general for session in used[:SETTLED] + [used[SETTLED], used[-1]])
+    special = used[-2]
+    assert special is not general and special.get_inputs()[0].shape == [2, 3, 80, 49]
+    for x, expected in ((images, wanted), (others, other)) * 2:
+        torch.testing.assert_close(found(x), expected, atol=1e-4, rtol=0)
+    for _ in range(2 * SETTLED + 1):  # another shape that stays takes its place
+        found(others)
+    assert found.settled[2].get_inputs()[0].shape == [1, 3, 33, 64]
+    torch.testing.assert_close(found(others), other, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found(images), wanted, atol=1e-4, rtol=0)
 
 
 def test_onnx_runtime_gets_the_threads_and_pytorch_keeps_one(network, model):
