@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 SLOW = 0.2  # seconds from which on a call is timed once a turn, without a call before it
+PAUSE = 0.02  # seconds before a turn, in which the threads of the one before, which spin for more work, fall asleep
 TIMED = 3  # calls that are timed in a turn of a faster one
 Call = Callable[[], object]
 
@@ -21,8 +22,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of the calls, A B C A B C ...
 
-    Every call is first made twice untimed. Faster ones are made once untimed at the begin of each turn, since the one
-    before has left its own data in the caches and its threads awake, and then three times.
+    Every call is first made twice untimed. Faster ones wait a moment at the begin of each turn, are made once untimed,
+    since the one before has left its own data in the caches and its threads awake, and then three times.
 
     Args:
         calls: by name.
@@ -39,6 +40,7 @@ def interleaved(
     for _ in range(count):
         for name, call in calls.items():
             if guess[name] <= SLOW:
+                time.sleep(PAUSE)
                 call()
             found[name] += [timed(call, device) for _ in range(1 if guess[name] > SLOW else TIMED)]
     return found
