@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -34,19 +35,32 @@ CLUSTERING = ("kmeans", "feature_clustering", "s3_net")
 WRAPPED = {"crii_net": ["networks/coarse_refined.yaml"]}  # what inference needs besides
 
 
-def bundle(command, files, **settings):
-    """Runs it to a good end."""
+def start(command, files, **settings):
+    """The process."""
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     names = str([f"configs/{name}" for name in files])
     call = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", command, "--config_file", names, *words]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(call, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes)
+
+
+def bundle(command, files, **settings):
+    """Runs it to a good end."""
+    with start(command, files, **settings) as process:
+        complaint = process.communicate()[1]
+    assert process.returncode == 0, complaint
+
+
+def training(name, data, folder, **settings):
+    """What ``start`` and ``bundle`` take for a tiny training."""
+    tiny = {"image_size": 32, "max_epochs": 2, "epoch_length": 2, "batch_size": 2, "label_ratio": 0.5, "device": "cpu"}
+    both = {"dataset_dir": data, "output_dir": folder}
+    return ("training", ["train.json", f"methods/{name}.yaml"]), tiny | both | settings
 
 
 def train(name, data, folder, **settings):
-    tiny = {"image_size": 32, "max_epochs": 2, "epoch_length": 2, "batch_size": 2, "label_ratio": 0.5, "device": "cpu"}
-    both = {"dataset_dir": data, "output_dir": folder}
-    bundle("training", ["train.json", f"methods/{name}.yaml"], **tiny, **both, **settings)
+    words, values = training(name, data, folder, **settings)
+    bundle(*words, **values)
     return folder
 
 
@@ -76,9 +90,15 @@ def test_it_trains_and_every_loss_it_names_is_finite(tmp_path, synthetic_set, na
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TERMS)
 def test_it_goes_on_is_evaluated_and_predicts(tmp_path, synthetic_set, name):
-    folder = train(name, synthetic_set, tmp_path / "run", max_epochs=1)
-    train(name, synthetic_set, folder, max_epochs=2, resume=True)
-    assert [row["epoch"] for row in rows(folder)] == ["1", "2"]
+    folder, longer = tmp_path / "run", {"max_epochs": 8, "epoch_length": 3}
+    words, values = training(name, synthetic_set, folder, **longer)
+    with start(*words, **values) as process:
+        while process.poll() is None and not (folder / "latest.pt").is_file():
+            time.sleep(0.01)
+        process.kill()
+    assert 0 < len(rows(folder)) < 8
+    train(name, synthetic_set, folder, **longer, resume=True)
+    assert [row["epoch"] for row in rows(folder)] == [str(epoch) for epoch in range(1, 9)]
     weights = {"ckpt_path": folder / "model.pt", "device": "cpu", "image_size": 32}
     data = {"dataset_dir": synthetic_set, "output_dir": folder, "results_dir": tmp_path / "evaluation"}
     bundle("evaluating", ["train.json", f"methods/{name}.yaml", "evaluate.json"], **weights, **data)
