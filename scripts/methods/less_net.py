@@ -15,7 +15,7 @@ from scripts.methods.base import LearningRule
 from scripts.methods.prior import ClassPrior
 from scripts.methods.similarity import SimilarityContrast
 from scripts.switches import as_bool
-from scripts.transforms import another, cut_mix, lesion_pixels, random_boxes
+from scripts.transforms import another, random_boxes
 
 
 class LessNet(LearningRule):
@@ -37,10 +37,7 @@ class LessNet(LearningRule):
       default, no gain was measured.
     * **mixing** (``mix_labelled``): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled images,
       from other unlabelled images or, with this probability, from labelled ones with their true mask, so that one
-      image holds both distributions. ``lesion_boxes`` is how often a box of a labelled image lies around one of its
-      lesions instead of anywhere: at 1 % foreground most boxes hold none. ``cutmix_labelled`` is the share of the
-      labelled images that get a box of another labelled one in their supervised loss, as in the first phase of
-      :class:`~scripts.methods.bcp.BidirectionalCopyPaste`.
+      image holds both distributions.
     * **feature perturbation** (``feature_perturbation``): this share of the unlabelled images passes the decoder with
       half of the encoder's channels dropped.
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
@@ -66,8 +63,6 @@ class LessNet(LearningRule):
         flips: int = 0,
         cutmix: float = 0.8,
         mix_labelled: float = 0.5,
-        lesion_boxes: float = 0.0,
-        cutmix_labelled: float = 0.0,
         feature_perturbation: float = 0.5,
         contrast: SimilarityContrast | None = None,
         **common,
@@ -78,7 +73,6 @@ class LessNet(LearningRule):
         self.align, self.trust = as_bool(align, "method#align"), as_bool(trust, "method#trust")
         self.num_classes, self.threshold, self.dice, self.flips = num_classes, threshold, dice, flips
         self.cutmix, self.mix_labelled, self.feature_perturbation = cutmix, mix_labelled, feature_perturbation
-        self.lesion_boxes, self.cutmix_labelled = lesion_boxes, cutmix_labelled
         self.contrast = contrast
         self.prior = ClassPrior(num_classes)
         self.register_buffer("class_confidence", torch.full((num_classes,), 1.0 / num_classes))
@@ -89,8 +83,6 @@ class LessNet(LearningRule):
         target, weight = self.pseudo_label(unlabelled, labels)
         mixed, target, weight = self.mix(images, labels, unlabelled, target, weight)
 
-        if self.cutmix_labelled:
-            images, labels = cut_mix((images, labels), p=self.cutmix_labelled)
         count = len(images)
         inputs = torch.cat([self.strong_view(images), self.strong_view(mixed)])
         perturbed = torch.rand(len(inputs), device=inputs.device) < self.feature_perturbation
@@ -163,11 +155,6 @@ class LessNet(LearningRule):
         from_labelled = size + torch.randint(0, max(len(images), 1), (size,), device=device)
         share = self.mix_labelled if len(images) else 0.0
         partner = torch.where(torch.rand(size, device=device) < share, from_labelled, other)
-        centre = None
-        if self.lesion_boxes and len(images):
-            around = (partner >= size) & (torch.rand(size, device=device) < self.lesion_boxes)
-            centre = torch.where(around.unsqueeze(1), lesion_pixels(labels)[(partner - size).clamp(min=0)], torch.nan)
-        frame = (unlabelled.shape[-2], unlabelled.shape[-1])
-        boxes = random_boxes(size, frame, device, p=self.cutmix, centre=centre)
+        boxes = random_boxes(size, (unlabelled.shape[-2], unlabelled.shape[-1]), device, p=self.cutmix)
         mixed = [torch.where(boxes, values[partner], values[:size]) for values in pool]
         return mixed[0], mixed[1], mixed[2]

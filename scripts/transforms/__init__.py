@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random views of whole batches, on the training device; resizing; saving of predicted masks."""
 
-from scripts.transforms.mix import another, cut_mix, lesion_pixels, random_boxes
+from scripts.transforms.mix import another, cut_mix, random_boxes
 from scripts.transforms.output import SaveMaskd, ToClassesd, ToSourced
 from scripts.transforms.resize import ResizePlaned
 from scripts.transforms.strong import StrongView, gaussian_blur
@@ -19,6 +19,5 @@ __all__ = [
     "another",
     "cut_mix",
     "gaussian_blur",
-    "lesion_pixels",
     "random_boxes",
 ]

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scripts.losses import IGNORE_INDEX
-
 
 def random_boxes(
     batch: int,
@@ -20,47 +18,23 @@ def random_boxes(
     area: tuple[float, float] = (0.05, 0.5),
     p: float = 1.0,
     aspect: float = 3.0,
-    centre: Tensor | None = None,
 ) -> Tensor:
     """Boolean masks (B, 1, X, Y): one box per image covering a share of the image drawn in ``area``.
 
     The aspect ratio against the frame is log-uniform in [1/``aspect``, ``aspect``] (clipped at the frame); with
-    probability ``1 - p`` the mask is empty. ``centre`` (B, 2) in [0, 1] of the frame: where a box has its middle, or as
-    near to it as the frame allows; NaN: anywhere.
+    probability ``1 - p`` the mask is empty.
     """
     random = torch.rand(5, batch, device=device)
     share = area[0] + (area[1] - area[0]) * random[0]
     ratio = torch.exp((2 * random[1] - 1) * math.log(aspect))
     width, height = (share * ratio).sqrt().clamp(max=1.0), (share / ratio).sqrt().clamp(max=1.0)
     left, top = random[2] * (1 - width), random[3] * (1 - height)
-    if centre is not None:
-        free = centre.isnan().any(dim=1)
-        left = torch.where(free, left, (centre[:, 0] - width / 2).clamp(min=0).minimum(1 - width))
-        top = torch.where(free, top, (centre[:, 1] - height / 2).clamp(min=0).minimum(1 - height))
     x = (torch.arange(size[0], device=device) + 0.5) / size[0]
     y = (torch.arange(size[1], device=device) + 0.5) / size[1]
     inside_x = (x >= left.unsqueeze(1)) & (x < (left + width).unsqueeze(1))
     inside_y = (y >= top.unsqueeze(1)) & (y < (top + height).unsqueeze(1))
     boxes = inside_x.unsqueeze(2) & inside_y.unsqueeze(1) & (random[4] < p).view(-1, 1, 1)
     return boxes.unsqueeze(1)
-
-
-def lesion_pixels(labels: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
-    """For every mask (B, 1, X, Y) one of its foreground pixels, each as likely: (B, 2) in [0, 1] of the frame.
-
-    NaN where a mask has none.
-    """
-    foreground = (labels > 0) & (labels != ignore_index)
-    chosen = torch.where(foreground, torch.rand(labels.shape, device=labels.device), -1.0).flatten(1).argmax(dim=1)
-    x_size, y_size = labels.shape[-2:]
-    middle = torch.stack(
-        [
-            (torch.div(chosen, y_size, rounding_mode="floor") + 0.5) / x_size,
-            (chosen % y_size + 0.5) / y_size,
-        ],
-        dim=1,
-    )
-    return torch.where(foreground.flatten(1).any(dim=1, keepdim=True), middle, torch.nan)
 
 
 def another(size: int, device: torch.device) -> Tensor:

@@ -75,35 +75,6 @@ def test_what_is_switched_off_is_out_of_the_computation():
     assert set(rule(network, data, 0.5)) == {"supervised", "consistency"}
 
 
-def test_boxes_of_labelled_images_lie_around_their_lesions():
-    torch.manual_seed(0)
-    images, labels = torch.rand(2, 3, 32, 32) + 5, torch.zeros(2, 1, 32, 32, dtype=torch.long)
-    labels[:, :, 3, 28] = 1
-    unlabelled, target, weight = torch.rand(6, 3, 32, 32), torch.zeros(6, 2, 32, 32), torch.ones(6, 1, 32, 32)
-    for share, least, most in ((0.0, 0.0, 0.5), (1.0, 1.0, 1.0)):
-        _, rule, _ = whole(mix_labelled=1.0, lesion_boxes=share)
-        hits = [rule.mix(images, labels, unlabelled, target, weight)[1][:, 1, 3, 28] for _ in range(20)]
-        assert least <= torch.cat(hits).mean() <= most
-    _, rule, _ = whole(mix_labelled=1.0, lesion_boxes=1.0)  # no lesion, or no labelled image: boxes anywhere
-    assert (rule.mix(images, 0 * labels, unlabelled, target, weight)[0] > 5).any()
-    mixed = rule.mix(images[:0], labels[:0], unlabelled, target, weight)[0]
-    assert mixed.max() < 1
-
-
-def test_labelled_images_are_mixed_among_themselves_with_their_masks():
-    data = batch(size=(32, 32))
-    image = data["labelled"]["image"]
-    values = torch.arange(2.0).view(2, 1, 1, 1).expand_as(image).contiguous()  # one value an image: boxes can be told
-    data["labelled"] = {"image": values, "label": values[:, :1].long()}
-    network, rule, _ = whole(cutmix_labelled=1.0, contrast=None)
-    seen = []
-    rule.loss.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
-    rule(network, data, 0.5)
-    inputs, labels = network.asked[0][0][:2] - 10, seen[0]
-    assert all(0 < (one == other).float().mean() < 1 for one, other in zip(inputs, (1.0, 0.0)))
-    assert torch.equal(labels, inputs[:, :1].long())
-
-
 def test_thresholds_follow_the_running_confidence_of_each_class():
     _, rule, _ = whole(threshold=0.8)
     usual = [0.5, 0.5]

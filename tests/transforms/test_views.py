@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.losses import IGNORE_INDEX
-from scripts.transforms import StrongView, WeakView, another, cut_mix, gaussian_blur, lesion_pixels, random_boxes
+from scripts.transforms import StrongView, WeakView, another, cut_mix, gaussian_blur, random_boxes
 
 SHAPES = [(3, 1, 64, 64), (2, 3, 48, 65), (2, 5, 33, 21)]
 
@@ -99,32 +99,6 @@ def test_boxes_cover_the_asked_area():
     assert boxes.shape == (500, 1, 40, 60) and 0.08 < share.min() and share.max() < 0.33
     empty = random_boxes(500, (40, 60), torch.device("cpu"), p=0.4).any(dim=-1).any(dim=-1)
     assert 0.3 < empty.float().mean() < 0.5
-
-
-def test_boxes_lie_around_their_centre_as_near_as_the_frame_allows():
-    torch.manual_seed(0)
-    centre = torch.tensor([[0.5, 0.5], [0.05, 0.99], [torch.nan, torch.nan]]).repeat(200, 1)
-    boxes = random_boxes(600, (40, 60), torch.device("cpu"), area=(0.05, 0.2), aspect=1.5, centre=centre)[:, 0]
-    rows, columns = boxes.any(dim=2).float(), boxes.any(dim=1).float()
-    middles = torch.stack(
-        [(r * torch.arange(r.shape[1])).sum(1) / r.sum(1) / r.shape[1] for r in (rows, columns)], dim=1
-    )
-    assert (middles[::3] - 0.5).abs().max() < 0.03
-    assert boxes[1::3, 2, 59].all()  # the pixel that was asked for, though the middle cannot be there
-    assert middles[2::3].std(dim=0).min() > 0.1
-    share = boxes.float().mean(dim=(1, 2))
-    assert 0.04 < share.min() and share.max() < 0.23
-
-
-def test_lesion_pixels_are_foreground_and_every_one_is_drawn():
-    torch.manual_seed(0)
-    labels = torch.zeros(4, 1, 5, 7, dtype=torch.long)
-    labels[0, 0, 4, 6], labels[1, 0, 2, 1:4], labels[1, 0, 0, 0], labels[2, 0, 1] = 2, 1, IGNORE_INDEX, IGNORE_INDEX
-    drawn = torch.stack([lesion_pixels(labels) for _ in range(60)])
-    assert torch.allclose(drawn[:, 0], torch.tensor([4.5 / 5, 6.5 / 7]))
-    assert torch.allclose(drawn[:, 1, 0], torch.tensor(2.5 / 5))
-    assert sorted({round(7 * value - 0.5) for value in drawn[:, 1, 1].tolist()}) == [1, 2, 3]
-    assert drawn[:, 2:].isnan().all()
 
 
 def test_another_image_is_never_the_same_one():
