@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random views of whole batches, on the training device; resizing; saving of predicted masks."""
 
+from scripts.transforms.compose import FlatCompose
 from scripts.transforms.mix import another, cut_mix, random_boxes
 from scripts.transforms.output import SaveMaskd, ToClassesd, ToSourced
 from scripts.transforms.resize import ResizePlaned
@@ -10,6 +11,7 @@ from scripts.transforms.weak import IGNORE_INDEX, WeakView
 
 __all__ = [
     "IGNORE_INDEX",
+    "FlatCompose",
     "ResizePlaned",
     "SaveMaskd",
     "StrongView",
