@@ -33,6 +33,7 @@ EVALUATE = ["configs/train.json", "configs/evaluate.json", "configs/multi_gpu_ev
 #: step of a gradient that is rounding alone
 STILL = """
 weak_view: null
+progressive_size: 1.0
 method#strong_view: null
 method#contrast: null
 method#cutmix: 0

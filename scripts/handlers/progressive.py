@@ -38,7 +38,10 @@ class ProgressiveSize:
         if not 0 <= self.until <= 1 or self.steps < 1:
             raise InputError(f"ProgressiveSize: until is {until!r} and steps {steps!r}: give 0 to 1, and 1 or more")
         if self.start < 1 and not hasattr(weak_view, "resolution"):
-            raise InputError("progressive_size needs a weak_view that has a resolution, as scripts.transforms.WeakView")
+            raise InputError(
+                f"progressive_size is {start!r}, but weak_view has no resolution to set: set progressive_size to 1, or "
+                "give the view one, as scripts.transforms.WeakView has"
+            )
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Register with the trainer."""

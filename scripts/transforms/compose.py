@@ -10,8 +10,8 @@ from monai.transforms import Compose
 class FlatCompose(Compose):
     """MONAI's ``Compose`` that does not copy itself where it holds no other ``Compose``.
 
-    ``Invertd`` asks its chain twice an image for a flat copy, and each copy seeds a random generator from the system: on
-    a picture of 256x256 that took longer than resizing it. For the outermost chain.
+    ``Invertd`` asks its chain twice an image for a flat copy, and each copy seeds a random generator from the system:
+    on a picture of 256x256 that took longer than resizing it. For the outermost chain.
     """
 
     def flatten(self) -> Compose:
