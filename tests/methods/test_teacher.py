@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher is the exact EMA of the student, BatchNorm buffers included."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn as nn
@@ -50,6 +53,37 @@ def test_after_the_first_step_the_teacher_is_the_student():
         network[0].weight.add_(1)
     teacher.update(network, 1)
     assert torch.allclose(teacher.module[0].weight, network[0].weight)
+
+
+@pytest.mark.parametrize("change", ["none", "buffers", "weights", "copies"])
+def test_what_is_kept_between_updates_follows_new_memory(change):
+    """The lists of tensors are kept; a network that is moved, loaded by assignment or copied has other ones."""
+    network = student()
+    teacher = EMATeacher(network, 0.5)
+    teacher.update(network, 1)
+    if change == "buffers":
+        network.to(torch.float64).to(torch.float32)  # parameters stay the same objects, buffers do not
+    elif change == "weights":
+        network.load_state_dict({k: v.clone() for k, v in network.state_dict().items()}, assign=True)
+    elif change == "copies":
+        before = network
+        network, teacher = copy.deepcopy(network), copy.deepcopy(teacher)
+        before[0].weight.data.fill_(7)
+    old = {k: v.clone() for k, v in teacher.module.state_dict().items()}
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value += 1
+    teacher.update(network, 10)
+    for key, value in network.state_dict().items():
+        expected = (old[key] + value) / 2 if value.is_floating_point() else value
+        assert torch.allclose(teacher.module.state_dict()[key], expected), key
+
+
+def test_a_copied_teacher_holds_nothing_of_the_student():
+    network = student()
+    teacher = EMATeacher(network)
+    teacher.update(network, 1)
+    assert len(pickle.dumps(teacher)) == len(pickle.dumps(EMATeacher(network)))
 
 
 def test_ramp_ends():
