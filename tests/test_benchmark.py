@@ -23,6 +23,7 @@ from bundle.benchmark.progress import Progress, expected_seconds
 from bundle.benchmark.results import RESULT, case_rows, difference, find, public_commands
 from bundle.benchmark.runner import Place, execute, locked, score_anew, shares
 from bundle.benchmark.suite import Run, check_data, load_suite
+from scripts.data import load_datalist
 from scripts.errors import InputError
 from tests.tiny import ROOT, SMALL_UNET
 
@@ -99,6 +100,9 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
         ({"baseline": "magic"}, "'magic'"),
         ({"comparisons": [{"ours": {"seed": 1}, "theirs": {}}]}, "label_ratio, network, method"),
         ({"peers": ["mean_teacher", "magic"]}, "'magic'"),
+        ({"methods": {**SUITE["methods"], "supervised": {"kind": "magic"}}}, "'supervised' is of the kind magic"),
+        ({"methods": {**SUITE["methods"], "supervised": {"kind": "clustering"}}}, "clustering alone has the ratio 0"),
+        ({"grids": [{**SUITE["grids"][0], "label_ratios": [0]}]}, "clustering alone has the ratio 0"),
     ],
 )
 def test_a_wrong_suite_is_refused_by_name(suite, changes, named):
@@ -301,6 +305,59 @@ def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set,
     assert main(arguments) == 0
     assert "image_size is 48 now, was 32" in capsys.readouterr().out
     assert {made.parent.name for made in second.rglob(RESULT)} == {"seed1", "seed1.before1"}
+
+
+def test_clusterings_are_cut_go_on_and_are_scored_by_the_same_command(suite, tmp_path, synthetic_set, capsys):
+    small = {"algorithm#clusters": 2, "algorithm#starts": 1}
+    kmeans = {"kind": "clustering", "configs": ["configs/methods/kmeans.yaml"], "settings": small}
+    methods = {"kmeans": kmeans, "three": {**kmeans, "settings": {**small, "algorithm#clusters": 3}}}
+    grid = {**SUITE["grids"][0], "methods": [*methods], "label_ratios": [0], "seeds": [0]}
+    data = {"set": {"settings": {"dataset_dir": synthetic_set.name}}}
+    changes = {"baseline": "kmeans", "methods": methods, "data": data, "networks": {"small": {}}}
+    path, output = suite(grids=[grid], settings={"image_size": 32}, **changes), tmp_path / "bench"
+    arguments = ["benchmark", str(path), "--output", str(output), "--data", str(synthetic_set.parent)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "**set, no labels**" in shown and "Clusterings learn from no mask" in shown and "hd95" not in shown.lower()
+    folder = output / "set" / "0" / "small" / "kmeans" / "seed0"
+    result = json.loads((folder / RESULT).read_text())
+    with (folder / "clusters" / "scores.csv").open() as stream:
+        rows = {row["key"]: row for row in csv.DictReader(stream)}
+    assert set(result["cases"]) == {item["key"] for item in load_datalist(synthetic_set)["test"]} == set(rows)
+    for key, row in rows.items():
+        expected = float(row["blind_dice"]) if row["blind_dice"] else float(float(row["marked"]) == 0)
+        assert result["cases"][key] == pytest.approx(expected, abs=1e-4)
+        assert (key in result["empty"]) == (not row["blind_dice"])
+    metrics = json.loads((folder / "clusters" / "metrics.json").read_text())["scores"]
+    assert result["scores"]["mean_dice"] == pytest.approx(np.mean(list(result["cases"].values())), abs=1e-4)
+    assert result["scores"]["mean_dice_lesion"] == pytest.approx(metrics["blind"]["dice"], abs=1e-6)
+    assert result["scores"]["oracle_cropped_dice"] == pytest.approx(metrics["oracle_cropped"]["dice"], abs=1e-6)
+    assert not list(output.glob("*.png")) and "no labels" in (output / "index.html").read_text()
+
+    # cut after some images: what is done is kept, and the rest gives what an uncut run gives
+    before = {path: path.stat().st_mtime_ns for path in (folder / "clusters" / "masks").iterdir()}
+    again = sorted(before)[0]
+    again.unlink()
+    for name in (RESULT, "cluster.done"):
+        (folder / name).unlink()
+    assert main(arguments) == 0
+    after = {path: path.stat().st_mtime_ns for path in (folder / "clusters" / "masks").iterdir()}
+    assert {path for path in before if after[path] != before[path]} == {again}
+    assert json.loads((folder / RESULT).read_text())["cases"] == result["cases"]
+
+    # published they count, and another seed is not taken for a change of the configs
+    published = tmp_path / "published"
+    assert main([*arguments, "--tables", "--publish", str(published)]) == 0
+    path = suite(grids=[{**grid, "seeds": [0, 1], "methods": ["kmeans"]}], settings={"image_size": 32}, **changes)
+    arguments[3] = str(tmp_path / "second")
+    capsys.readouterr()
+    assert main([*arguments, "--results", str(published)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 runs are done" in shown and "| kmeans | small | - | 2 |" in shown
+
+    path = suite(grids=[{**grid, "seeds": [1], "methods": ["kmeans"]}], settings={"image_size": 40}, **changes)
+    assert main(arguments) == 0
+    assert "image_size is 40 now, was 32" in capsys.readouterr().out
 
 
 def test_results_of_before_they_held_their_cases(suite, tmp_path):

@@ -4,30 +4,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bundle.benchmark.suite import Run
 
 
+CLUSTERS = "clusters"  # what a clustering writes into, below the folder of its run
+#: the file that a cut run of each kind goes on from
+GOES_ON = {"training": "latest.pt", "clustering": f"{CLUSTERS}/clustering.json"}
+
+
 def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool = False) -> dict[str, list[str]]:
-    """Training and evaluation of a run.
+    """Training and evaluation of a run, or its clustering, which scores as well.
 
     Args:
         run: of a suite.
         folder: output of the run.
         data_root: folder below which its data set lies.
-        resume: the training goes on from its last checkpoint.
+        resume: the training goes on from its last checkpoint; a clustering goes on by itself.
     """
-    common = {**run.settings, "label_ratio": run.label_ratio, "seed": run.seed, "output_dir": folder}
+    clusters = run.kind == "clustering"
+    common = dict(run.settings) if clusters else {**run.settings, "label_ratio": run.label_ratio}
+    common |= {"seed": run.seed, "output_dir": Path(folder, CLUSTERS) if clusters else folder}
     if run.settings.get("dataset_dir"):
         common["dataset_dir"] = Path(data_root, run.settings["dataset_dir"])
+    if clusters:
+        files = ["configs/clustering.json", *run.configs]
+        return {"cluster": _command("clustering", files, common | {"part": run.part})}
     score = {"ckpt_path": Path(folder, "model.pt"), "part": run.part, "overwrite": "true"}
     files = ["configs/train.json", *run.configs]
     return {
         "train": _command("training", files, common | ({"resume": "true"} if resume else {})),
         "evaluate": _command("evaluating", [*files, "configs/evaluate.json"], common | score),
     }
+
+
+def first(commands: Mapping[str, Any]) -> tuple[str, Any]:
+    """Name and command of the first step of a run: what tells the run from others."""
+    return next(iter(commands.items()))
 
 
 def _command(run_id: str, files: list[str], values: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bundle.benchmark.statistics import Group, Groups, Result
 from bundle.benchmark.suite import Suite
-from bundle.benchmark.tables import NOTE, Table, described
+from bundle.benchmark.tables import Table, described
 from scripts.report import document, folded, picture
 
 #: plots in the order of the page, with what they show
@@ -23,13 +23,14 @@ DESCRIPTIONS = {
 STYLE = "main { max-width: 1500px; } .wide { overflow-x: auto; } .wide td { white-space: nowrap; font-size: 14px; }"
 
 
-def page(suite: Suite, groups: Groups, tables: Sequence[Table], plots: Mapping[str, Path]) -> str:
+def page(suite: Suite, groups: Groups, tables: Sequence[Table], note: str, plots: Mapping[str, Path]) -> str:
     """The page as text.
 
     Args:
         suite: what was compared.
         groups: results by group.
         tables: as :func:`bundle.benchmark.tables.all_tables` makes them.
+        note: what the columns of the tables are.
         plots: the pictures by name; those that are not there are left out.
     """
     results = [result for found in groups.values() for result in found]
@@ -37,7 +38,7 @@ def page(suite: Suite, groups: Groups, tables: Sequence[Table], plots: Mapping[s
         f"<h1>Benchmark {escape(suite.name)}</h1>",
         f'<p class="faint">{len(results)} of {len(suite.runs)} runs are done. {escape(made_on(results))}</p>',
         *(part for one in tables for part in table(*one)),
-        f'<p class="faint">{escape(NOTE)}</p>',
+        f'<p class="faint">{escape(note)}</p>',
         *(part for name, text in DESCRIPTIONS.items() for part in plot(plots[name], text)),
         "<h2>Commands</h2>",
         '<p class="faint">Of the first seed, in the folder of the bundle; the data sets lie below data/.</p>',

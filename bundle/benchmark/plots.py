@@ -85,7 +85,13 @@ def draw(suite: Suite, groups: Groups, rows: Sequence[Row], latencies: Mapping[i
     if not rows:
         return {}
     style = Style(suite)
-    plots = {"dice_by_minutes.png": by_minutes(groups, style), "dice_by_parameters.png": by_parameters(rows, style)}
+    plots = {}
+    trained = {group: found for group, found in groups.items() if any(one["validation"]["minutes"] for one in found)}
+    if trained:
+        plots["dice_by_minutes.png"] = by_minutes(trained, style)
+    sized = [row for row in rows if row["parameters"]]
+    if sized:
+        plots["dice_by_parameters.png"] = by_parameters(sized, style)
     if len({row["label_ratio"] for row in rows}) > 1:
         plots["dice_by_labels.png"] = by_labels(rows, style)
     timed = [{**row, "latency": latencies[row["parameters"]]} for row in rows if row["parameters"] in latencies]

@@ -14,10 +14,11 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import accumulate
+from math import fsum
 from pathlib import Path
 from typing import Any
 
-from bundle.benchmark.commands import commands
+from bundle.benchmark.commands import CLUSTERS, commands, first
 from bundle.benchmark.suite import ROOT, Run
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -32,21 +33,53 @@ DATA, OUTPUT = "data", "output"
 
 
 def collect(run: Run, folder: Path) -> dict[str, Any]:
-    """The result of a run from the files that its training and evaluation left in ``folder``."""
+    """The result of a run from the files that its commands left in ``folder``."""
+    found = (clustered if run.kind == "clustering" else trained)(folder)
+    return {
+        **{key: getattr(run, key) for key in ("data", "network", "method", "label_ratio", "seed", "part")},
+        "scores": {key: rounded(value, SCORE_DIGITS) for key, value in found.pop("scores").items()},
+        "commit": commit(),
+        "commands": public_commands(run),
+        **found,
+    }
+
+
+def trained(folder: Path) -> dict[str, Any]:
+    """What a training and its evaluation found and took."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
     record = json.loads((folder / "run.json").read_text())
     return {
-        **{key: getattr(run, key) for key in ("data", "network", "method", "label_ratio", "seed", "part")},
-        "scores": {key: rounded(value, SCORE_DIGITS) for key, value in metrics["scores"].items()},
-        "images": metrics["images"],
+        **{key: metrics[key] for key in ("scores", "images", "device", "versions")},
         "train_minutes": round(sum(seconds(history(folder))) / 60, 3),
         "evaluate_seconds": metrics["seconds"],
         "network_parameters": record["network_parameters"],
-        "device": metrics["device"],
-        "versions": metrics["versions"],
-        "commit": commit(),
-        "commands": public_commands(run),
         **details(folder),
+    }
+
+
+def clustered(folder: Path) -> dict[str, Any]:
+    """What a clustering found and took; nothing is trained before, and there is no validation to choose by.
+
+    ``mean_dice`` and the cases are of the mask that is chosen without the reference; where that is empty, Dice is 1 for
+    an empty mask and 0 else, as everywhere. The oracles, over the images with a lesion, know the reference.
+    """
+    metrics = json.loads((folder / CLUSTERS / "metrics.json").read_text())
+    rows = {row["key"]: row for row in read_rows(folder / CLUSTERS / "scores.csv")}
+    empty = [key for key, row in rows.items() if not row["blind_dice"]]
+    cases = {key: float(row["blind_dice"] or float(row["marked"]) == 0) for key, row in rows.items()}
+    scores = {f"{name}_dice": values["dice"] for name, values in metrics["scores"].items() if name != "blind"}
+    scores |= {"mean_dice": fsum(cases.values()) / len(cases), "mean_dice_lesion": metrics["scores"]["blind"]["dice"]}
+    record = json.loads((folder / CLUSTERS / "clustering.json").read_text())
+    return {
+        "scores": scores,
+        **{key: metrics[key] for key in ("images", "device", "versions")},
+        "train_minutes": round(sum(seconds(list(rows.values()))) / 60, 3),
+        "evaluate_seconds": 0.0,
+        "network_parameters": None,
+        "definitions": fingerprint({key: value for key, value in record.items() if key != "seed"}),
+        "validation": {"minutes": [], "iteration": [], "val_mean_dice": []},
+        "empty": empty,
+        "cases": {key: rounded(value, CASE_DIGITS) for key, value in cases.items()},
     }
 
 
@@ -79,7 +112,7 @@ def details(folder: Path) -> dict[str, Any]:
     return {
         "distance_unit": json.loads((folder / "evaluation" / "metrics.json").read_text())["distance_unit"],
         "lists": record["data"],
-        "definitions": sha256(json.dumps(record.get("definitions"), sort_keys=True).encode()).hexdigest()[:16],
+        "definitions": fingerprint(record.get("definitions")),
         "validation": {
             "minutes": [round(minutes[n] / 60, 3) for n in checked],
             "iteration": [int(rows[n]["iteration"]) for n in checked],
@@ -88,6 +121,11 @@ def details(folder: Path) -> dict[str, Any]:
         "empty": [name for name, row in cases if not int(row["reference_pixels"])],
         "cases": {name: rounded(float(row["dice"]), CASE_DIGITS) for name, row in cases},
     }
+
+
+def fingerprint(value: Any) -> str:
+    """16 digits that are the same for the same value."""
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def case_rows(folder: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -155,7 +193,7 @@ def find(run: Run, folders: Sequence[Path], tell: Callable[[str], None] = print)
         for path in (folder / run.name / RESULT, folder / PUBLISHED / f"{run.name}.json"):
             if path.is_file():
                 result = read(path)
-                changed = difference(run, result["commands"]["train"]) or part_changed(run, result)
+                changed = difference(run, first(result["commands"])[1]) or part_changed(run, result)
                 if not changed:
                     return {**result, "commands": public_commands(run)}
                 tell(f"{path}: {changed}; this is another run and does not count")
@@ -168,8 +206,8 @@ def part_changed(run: Run, result: Mapping[str, Any]) -> str:
 
 
 def difference(run: Run, command: str) -> str:
-    """The first setting in which a training command differs from that of the run; empty where they are the same."""
-    ours, theirs = (arguments(shlex.split(text)) for text in (public_commands(run)["train"], command))
+    """The first setting in which a first command differs from that of the run; empty where they are the same."""
+    ours, theirs = (arguments(shlex.split(text)) for text in (first(public_commands(run))[1], command))
     for key in {**ours, **theirs}:
         if ours.get(key) != theirs.get(key):
             return f"{key} is {ours.get(key, 'not set')} now, was {theirs.get(key, 'not set')}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from bundle.benchmark.commands import commands
+from bundle.benchmark.commands import GOES_ON, commands, first
 from bundle.benchmark.progress import Progress
 from bundle.benchmark.results import RESULT, collect, difference, write
 from bundle.benchmark.suite import ROOT, Run
@@ -124,14 +124,14 @@ def locked(folder: Path) -> Iterator[int | None]:
 
 
 def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress) -> bool:
-    """Training, evaluation, result."""
+    """The run's commands, one after the other, and its result."""
     set_aside(run, folder, state)
     score_anew(run, folder)
-    if not (folder / "latest.pt").is_file():
+    if not (folder / GOES_ON[run.kind]).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # cut before its first checkpoint: the bundle would refuse the folder
     folder.mkdir(parents=True, exist_ok=True)
     state.start(run)
-    resume = (folder / "latest.pt").is_file()
+    resume = (folder / GOES_ON[run.kind]).is_file()
     for name, command in commands(run, folder, data_root, resume).items():
         if (folder / f"{name}.done").is_file():
             continue
@@ -143,15 +143,15 @@ def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress
     result = collect(run, folder)
     write(result, folder / RESULT)
     dice = 100 * result["scores"]["mean_dice"]
-    state.end(run, f"Dice {dice:.1f} % after {result['train_minutes']:.1f} min of training", result)
+    state.end(run, f"Dice {dice:.1f} % after {result['train_minutes']:.1f} min of {run.kind}", result)
     return True
 
 
 def set_aside(run: Run, folder: Path, state: Progress) -> None:
     """Renames a folder whose run had other settings than the suite has now; nothing of it is lost."""
-    log = folder / "train.log"
-    first = log.open().readline() if log.is_file() else ""
-    changed = difference(run, first.removeprefix("$ ")) if first else ""
+    log = folder / f"{first(commands(run, folder, ''))[0]}.log"
+    line = log.open().readline() if log.is_file() else ""
+    changed = difference(run, line.removeprefix("$ ")) if line else ""
     if not changed:
         return
     kept = next(path for n in range(1, 1000) if not (path := folder.with_name(f"{folder.name}.before{n}")).exists())

@@ -13,7 +13,7 @@ import numpy as np
 
 from bundle.benchmark.suite import Comparison
 
-#: score -> (heading, factor)
+#: score -> (heading, factor); the last two are of clusterings
 SCORES = {
     "mean_dice": ("Dice", 100),
     "mean_dice_lesion": ("Dice with lesion", 100),
@@ -21,6 +21,8 @@ SCORES = {
     "mean_recall": ("mean recall", 100),
     "hd95": ("HD95", 1),
     "worst_decile_dice": ("Dice worst 10 %", 100),
+    "oracle_cluster_dice": ("Dice, cluster chosen by the reference", 100),
+    "oracle_cropped_dice": ("Dice, cut out by the reference too", 100),
 }
 RESAMPLES = 10_000
 
@@ -53,7 +55,7 @@ def summaries(groups: Groups, baseline: str = "", peers: Sequence[str] = ()) -> 
 
 
 def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[str] = ()) -> dict[str, Any]:
-    """One row: mean and sd over the seeds of every score, minutes, parameters, and the paired differences.
+    """One row: mean and sd over the seeds of every score there is, minutes, parameters, and the paired differences.
 
     ``difference`` is to the baseline on the same network, ``peer_difference`` to the best peer on the same network,
     ``any_difference`` to the best peer on any network; always on the same data and labels. Which peer is best,
@@ -63,6 +65,8 @@ def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[st
     row: dict[str, Any] = {**group._asdict(), "seeds": len(found)}
     row["mixed"] = len({result.get("definitions") for result in found}) > 1
     for name, (_, factor) in SCORES.items():
+        if all(name not in r["scores"] for r in found):
+            continue
         values = [factor * r["scores"][name] for r in found if r["scores"].get(name) is not None]
         row[name], row[f"{name}_sd"] = mean_sd(values)
     row["hd95_unit"] = found[0].get("distance_unit", "px")

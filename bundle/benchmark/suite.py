@@ -20,13 +20,15 @@ AXES = (*PARTS, "label_ratios", "seeds")
 KEYS = {"extends", *PARTS, "settings", "baseline", "peers", "comparisons", "part", "grids"}
 #: what the runs of a row of a table share, and what a comparison may name
 GROUP = ("data", "label_ratio", "network", "method")
+KINDS = ("training", "clustering")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its evaluation.
+    """One training and its evaluation, or one clustering.
 
     Attributes:
+        kind: ``training``, or ``clustering``: images without a label are clustered one by one, and scored.
         data, network, method: names in the suite.
         label_ratio, seed: as the bundle's keys.
         configs: overlays in their order.
@@ -42,6 +44,7 @@ class Run:
     configs: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     part: str = "test"
+    kind: str = "training"
 
     @property
     def name(self) -> str:
@@ -78,7 +81,8 @@ class Suite:
 def load_suite(path: str | Path) -> Suite:
     """Reads a suite: definitions of ``data``, ``networks`` and ``methods``, and ``grids`` over their names.
 
-    A definition holds ``configs`` (overlays, relative to the bundle) and ``settings`` (keys of the bundle). A grid
+    A definition holds ``configs`` (overlays, relative to the bundle) and ``settings`` (keys of the bundle); that of a
+    method that clusters has ``kind: clustering``, and stands in grids with the label ratio 0. A grid
     names some of each, ``label_ratios`` and ``seeds``; its runs are all combinations. The suite's own ``settings`` hold
     for every run; those of data, network, method and grid come after, in this order, and win. A comparison has
     ``ours`` and ``theirs``, each naming some of data, label_ratio, network, method (a value or a list); what neither of
@@ -154,4 +158,11 @@ def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path)
         for one in (*parts, grid):
             settings |= one.get("settings") or {}
         configs = tuple(config for one in parts for config in one.get("configs") or [])
-        yield Run(data, network, method, float(ratio), int(seed), configs, settings, suite.get("part", "test"))
+        kind = suite["methods"][method].get("kind", KINDS[0])
+        if kind not in KINDS or (kind == "clustering") != (float(ratio) == 0):
+            raise InputError(
+                f"{path}: '{method}' is of the kind {kind} and has the label ratio {ratio} in a grid: the kinds are "
+                f"{' and '.join(KINDS)}, and clustering alone has the ratio 0."
+            )
+        part = suite.get("part", "test")
+        yield Run(data, network, method, float(ratio), int(seed), configs, settings, part, kind)

@@ -13,7 +13,7 @@ from bundle.benchmark.plots import draw, read_latencies
 from bundle.benchmark.results import PUBLISHED, write
 from bundle.benchmark.statistics import Result, compared, grouped, summaries
 from bundle.benchmark.suite import Run, Suite
-from bundle.benchmark.tables import all_tables, markdown
+from bundle.benchmark.tables import all_tables, markdown, notes
 from scripts import pictures
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
@@ -43,7 +43,8 @@ def write_summary(suite: Suite, results: Sequence[Result], folder: Path, bench: 
         path.unlink(missing_ok=True)  # one of before could be of other results
     for name, plot in draw(suite, groups, rows, latencies).items():
         pictures.save(plot.quantize(256), plots[name])
-    atomic_write(folder / "index.html", page(suite, groups, all_tables(rows, pairs, suite), plots).encode())
+    html = page(suite, groups, all_tables(rows, pairs, suite), notes(rows), plots)
+    atomic_write(folder / "index.html", html.encode())
     return text
 
 

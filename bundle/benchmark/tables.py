@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bundle.benchmark.statistics import SCORES, Group
@@ -21,9 +21,10 @@ def tables(rows: Sequence[Row], suite: Suite) -> Iterator[Table]:
         part = [row for row in rows if (row["data"], row["label_ratio"]) == (data, ratio)]
         part.sort(key=lambda row: -(row["mean_dice"] or 0))
         units = {"hd95": f" {part[0]['hd95_unit']}"}
-        scores = [heading + units.get(name, "") for name, (heading, _) in SCORES.items()]
-        headings = ["method", "network", "parameters", "seeds", *scores, "minutes", *columns.values()]
-        yield f"{data}, {labels(ratio)}", headings, [cells(row, columns) for row in part]
+        scores = {name: heading for name, (heading, _) in SCORES.items() if any(name in row for row in part)}
+        shown = [heading + units.get(name, "") for name, heading in scores.items()]
+        headings = ["method", "network", "parameters", "seeds", *shown, "minutes", *columns.values()]
+        yield f"{data}, {labels(ratio)}", headings, [cells(row, scores, columns) for row in part]
 
 
 def all_tables(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> list[Table]:
@@ -48,6 +49,8 @@ def described(group: Group) -> str:
 
 def labels(ratio: float) -> str:
     """The share or number of labels in words."""
+    if not ratio:
+        return "no labels"
     return f"{100 * ratio:g} % of the labels" if ratio <= 1 else f"{ratio:g} labels"
 
 
@@ -62,14 +65,14 @@ def differences(rows: Sequence[Row], suite: Suite) -> dict[str, str]:
     return columns
 
 
-def cells(row: Row, columns: Mapping[str, str]) -> list[str]:
+def cells(row: Row, scores: Iterable[str], columns: Mapping[str, str]) -> list[str]:
     """The texts of one line."""
-    scores = [spread(row[name], row[f"{name}_sd"]) for name in SCORES]
-    size = f"{row['parameters'] / 1e6:.2f} M"
+    values = [spread(row.get(name), row.get(f"{name}_sd")) for name in scores]
+    size = f"{row['parameters'] / 1e6:.2f} M" if row["parameters"] else "-"
     gains = [gain(row, prefix) for prefix in columns]
     minutes = spread(row["minutes"], row["minutes_sd"])
     seeds = f"{row['seeds']}{'*' if row['mixed'] else ''}"
-    return [row["method"], row["network"], size, seeds, *scores, minutes, *gains]
+    return [row["method"], row["network"], size, seeds, *values, minutes, *gains]
 
 
 def spread(mean: float | None, sd: float | None) -> str:
@@ -88,12 +91,20 @@ def gain(row: Row, prefix: str) -> str:
     return f"{row[f'{prefix}difference']:+.1f} ({low:+.1f} to {high:+.1f})" + (f", {name}" if name else "")
 
 
-NOTE = (
+NOTES = (
     "Scores in percent, mean ± standard deviation over the seeds; minutes of training with validation. Differences in "
     "points of Dice over the same test cases, each averaged over the seeds that both have, with the 95 % interval of a "
     "paired bootstrap over the cases. The best peer is the one of the highest Dice on the validation images. A star: "
-    "the configs changed between these seeds."
+    "the configs changed between these seeds.",
+    "Clusterings learn from no mask. Their Dice is of the cluster that is chosen without the reference; the two "
+    "columns in which the reference chooses it, and cuts it out besides, are over the images with a lesion, and know "
+    "the answer.",
 )
+
+
+def notes(rows: Sequence[Row]) -> str:
+    """What the columns are."""
+    return " ".join(NOTES if any("oracle_cluster_dice" in row for row in rows) else NOTES[:1])
 
 
 def markdown(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> str:
@@ -102,4 +113,4 @@ def markdown(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> str:
     for title, headings, lines in all_tables(rows, compared, suite):
         table = [headings, ["---"] * len(headings), *lines]
         parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in table))
-    return "\n\n".join([*parts, NOTE]) + "\n"
+    return "\n\n".join([*parts, notes(rows)]) + "\n"

@@ -24,12 +24,15 @@ from tqdm import tqdm
 
 from scripts import overrides, pictures
 from scripts.clustering.assignment import ASSIGNMENTS, blind_mask, oracle_cluster, oracle_cropped, overlap
+from scripts.data import load_datalist
 from scripts.data.checks import check_images
 from scripts.data.files import Item, images_by_stem
 from scripts.data.reader import ImageReader, MaskReader
 from scripts.engines.per_image import Fit
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.inputs import items_to_score
+from scripts.run import describe_device, versions
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
@@ -63,6 +66,10 @@ class ClusterFolder:
         output_dir: folder for the results, outside of the images.
         algorithm: image (1, C, X, Y) in [0, 1] -> :class:`scripts.engines.Fit`.
         masks_dir: folder of masks with the stems of their images, for scores; None: ``masks`` beside ``images``.
+        part: training, validation or test: of ``dataset_dir``, a data set as for training, only the images with masks
+            of this part; None: every image.
+        group_pattern: finds the group (patient, video) in the name of an image, where ``part`` asks for a split and the
+            data set pins none; as in the training.
         image_size: (X, Y), or one number for both, at which images are clustered.
         in_channels: channels of the images.
         components: of the mask, see :func:`scripts.clustering.blind_mask`.
@@ -80,6 +87,8 @@ class ClusterFolder:
         output_dir: str,
         algorithm: Callable[[Tensor], Fit],
         masks_dir: str | None = None,
+        part: str | None = None,
+        group_pattern: str | None = None,
         image_size: int | Sequence[int] = 256,
         in_channels: int = 3,
         components: int = 0,
@@ -88,6 +97,7 @@ class ClusterFolder:
         device: str | torch.device = "cpu",
     ) -> None:
         self.source, self.output, self.masks_dir = dataset_dir, Path(output_dir), masks_dir
+        self.part, self.group_pattern = part, group_pattern
         self.algorithm, self.components, self.seed, self.device = algorithm, int(components), int(seed), device
         self.size = [image_size] * 2 if isinstance(image_size, int) else [int(n) for n in image_size]
         self.image_reader, self.mask_reader = ImageReader(in_channels), MaskReader(2)
@@ -115,6 +125,8 @@ class ClusterFolder:
         """The images with their masks, opened once."""
         if not self.source:
             raise InputError("dataset_dir is empty: pass --dataset_dir with the folder of the images to cluster")
+        if self.part:
+            return self.items_of_part()
         root = Path(self.source)
         folder = root / "images" if (root / "images").is_dir() else root
         masks_dir = Path(self.masks_dir) if self.masks_dir else root / "masks" if folder != root else None
@@ -133,6 +145,17 @@ class ClusterFolder:
         check_images([item for item in items if "label" not in item], channels=self.channels)
         return items
 
+    def items_of_part(self) -> list[Item]:
+        """The images and masks of one part of a data set, opened once."""
+        if self.masks_dir:
+            raise InputError(f"part is {self.part}, whose masks the data set names: leave out masks_dir, or part")
+        datalist = load_datalist(self.source, group_pattern=self.group_pattern)
+        items = items_to_score(datalist, self.part, 2, self.channels)
+        for folder in sorted({Path(item["image"]).resolve().parent for item in items}):
+            if self.output.resolve().is_relative_to(folder):
+                raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass another one")
+        return items
+
     def claim(self, scored: bool) -> None:
         """Writes what is run, or compares it with what the folder holds.
 
@@ -143,6 +166,7 @@ class ClusterFolder:
         definition = workflow.parser.get("algorithm") if workflow is not None else type(self.algorithm).__name__
         settings = {"algorithm": definition, "image_size": self.size, "in_channels": self.channels}
         settings |= {"components": self.components, "seed": self.seed, "scored": scored}
+        settings["part"] = self.part
         settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
         if path.is_file():
             before = json.loads(path.read_text())
@@ -223,6 +247,7 @@ class ClusterFolder:
             for name in ASSIGNMENTS
         }
         content = {"images": len(rows), "scored": len(scored), "scores": mean, "definitions": DEFINITIONS}
+        content |= {"device": describe_device(torch.device(self.device)), "versions": versions()}
         atomic_write(self.output / METRICS, json.dumps(content, indent=1).encode())
         for name in ASSIGNMENTS:
             logger.info("%s: mean Dice %.4f over %d images", name, mean[name]["dice"], len(scored))

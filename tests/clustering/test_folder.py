@@ -5,6 +5,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from scripts.clustering import FeatureClustering, KMeans, S3Clustering
+from scripts.data import load_datalist
 from scripts.engines import PerImageTrainer
 from scripts.errors import InputError
 from tests.tiny import ROOT, error_text
@@ -50,7 +52,7 @@ def cluster(folder, out="out", config=(), **overrides):
     )
     made.initialize()
     made.run()
-    return folder.parent / out
+    return Path(settings["output_dir"])
 
 
 def refused(*arguments, **overrides):
@@ -118,6 +120,30 @@ def test_a_cut_run_goes_on_and_gives_what_an_uncut_one_gives(folder, monkeypatch
     (out / "masks" / "wide.png").unlink()
     cluster(folder, "cut", seed=3)
     assert len(done) == 5 and (out / "masks" / "wide.png").is_file()
+
+
+def test_of_a_data_set_only_the_part_that_is_asked_for(synthetic_set, tmp_path):
+    lists = load_datalist(synthetic_set)
+    for part in ("test", "validation", "training"):
+        settings = {"output_dir": str(tmp_path / part), "image_size": 32}
+        out = cluster(synthetic_set, part=part, **settings)
+        assert {row["key"] for row in rows(out)} == {item["key"] for item in lists[part]}
+        assert json.loads((out / "metrics.json").read_text())["images"] == len(lists[part])
+    assert "give one of training, validation, test" in refused(synthetic_set, part="train", **settings)
+    assert "leave out masks_dir" in refused(synthetic_set, part="test", masks_dir=str(synthetic_set), **settings)
+    inside = {"output_dir": str(synthetic_set / "images" / "out"), "image_size": 32}
+    assert "lies among the images" in refused(synthetic_set, part="test", **inside)
+    assert "part training, now it is test" in refused(synthetic_set, part="test", **settings)
+
+
+@pytest.mark.parametrize("group_pattern", [None, "^([a-z]+)"])
+def test_a_part_is_that_of_a_training_with_the_same_groups(folder, group_pattern):
+    for n in range(8):
+        for kind in ("images", "masks"):
+            shutil.copy(folder / kind / "small.png", folder / kind / f"{'abcd'[n // 2]}{n}.png")
+    expected = {item["key"] for item in load_datalist(folder, group_pattern=group_pattern)["test"]}
+    out = cluster(folder, part="test", group_pattern=group_pattern)
+    assert {row["key"] for row in rows(out)} == expected != set()
 
 
 @pytest.mark.parametrize("config", ["methods/s3_net.yaml", "methods/kmeans.yaml", "methods/feature_clustering.yaml"])
