@@ -10,7 +10,6 @@ from typing import Any
 
 from bundle.benchmark.suite import Run
 
-
 CLUSTERS = "clusters"  # what a clustering writes into, below the folder of its run
 #: the file that a cut run of each kind goes on from
 GOES_ON = {"training": "latest.pt", "clustering": f"{CLUSTERS}/clustering.json"}
