@@ -24,19 +24,18 @@ def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool =
         data_root: folder below which its data set lies.
         resume: the training goes on from its last checkpoint; a clustering goes on by itself.
     """
-    clusters = run.kind == "clustering"
-    common = dict(run.settings) if clusters else {**run.settings, "label_ratio": run.label_ratio}
-    common |= {"seed": run.seed, "output_dir": Path(folder, CLUSTERS) if clusters else folder}
-    if run.settings.get("dataset_dir"):
-        common["dataset_dir"] = Path(data_root, run.settings["dataset_dir"])
-    if clusters:
-        files = ["configs/clustering.json", *run.configs]
-        return {"cluster": _command("clustering", files, common | {"part": run.part})}
+    settings = dict(run.settings)
+    if settings.get("dataset_dir"):
+        settings["dataset_dir"] = Path(data_root, settings["dataset_dir"])
+    if run.kind == "clustering":
+        own = {"seed": run.seed, "output_dir": Path(folder, CLUSTERS), "part": run.part}
+        return {"cluster": _command("clustering", ["configs/clustering.json", *run.configs], settings | own)}
+    settings |= {"label_ratio": run.label_ratio, "seed": run.seed, "output_dir": folder}
     score = {"ckpt_path": Path(folder, "model.pt"), "part": run.part, "overwrite": "true"}
     files = ["configs/train.json", *run.configs]
     return {
-        "train": _command("training", files, common | ({"resume": "true"} if resume else {})),
-        "evaluate": _command("evaluating", [*files, "configs/evaluate.json"], common | score),
+        "train": _command("training", files, settings | ({"resume": "true"} if resume else {})),
+        "evaluate": _command("evaluating", [*files, "configs/evaluate.json"], settings | score),
     }
 
 

@@ -158,7 +158,7 @@ def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path)
         for one in (*parts, grid):
             settings |= one.get("settings") or {}
         configs = tuple(config for one in parts for config in one.get("configs") or [])
-        kind = suite["methods"][method].get("kind", KINDS[0])
+        kind = (suite["methods"][method] or {}).get("kind", KINDS[0])
         if kind not in KINDS or (kind == "clustering") != (float(ratio) == 0):
             raise InputError(
                 f"{path}: '{method}' is of the kind {kind} and has the label ratio {ratio} in a grid: the kinds are "

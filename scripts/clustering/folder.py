@@ -134,8 +134,7 @@ class ClusterFolder:
         items = [{"key": key, "image": str(path), "group": key} for key, path in images_by_stem(folder).items()]
         if not items:
             raise InputError(f"{folder} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
-        if self.output.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass another one")
+        self.check_outside(folder)
         for item in items:
             if item["key"] in masks:
                 item["label"] = str(masks[item["key"]])
@@ -152,9 +151,13 @@ class ClusterFolder:
         datalist = load_datalist(self.source, group_pattern=self.group_pattern)
         items = items_to_score(datalist, self.part, 2, self.channels)
         for folder in sorted({Path(item["image"]).resolve().parent for item in items}):
-            if self.output.resolve().is_relative_to(folder):
-                raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass another one")
+            self.check_outside(folder)
         return items
+
+    def check_outside(self, folder: Path) -> None:
+        """Refuses to write among the images of ``folder``."""
+        if self.output.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass another one")
 
     def claim(self, scored: bool) -> None:
         """Writes what is run, or compares it with what the folder holds.
