@@ -62,8 +62,14 @@ def clustered(folder: Path) -> dict[str, Any]:
 
     ``mean_dice`` and the cases are of the mask that is chosen without the reference; where that is empty, Dice is 1 for
     an empty mask and 0 else, as everywhere. The oracles, over the images with a lesion, know the reference.
+
+    Raises:
+        InputError: no image has a lesion.
     """
-    metrics = json.loads((folder / CLUSTERS / "metrics.json").read_text())
+    path = folder / CLUSTERS / "metrics.json"
+    if not path.is_file():
+        raise InputError(f"no image of {folder} has a lesion to score: name a data set whose tested part has some")
+    metrics = json.loads(path.read_text())
     rows = {row["key"]: row for row in read_rows(folder / CLUSTERS / "scores.csv")}
     empty = [key for key, row in rows.items() if not row["blind_dice"]]
     cases = {key: float(row["blind_dice"] or float(row["marked"]) == 0) for key, row in rows.items()}

@@ -23,6 +23,7 @@ from bundle.benchmark.commands import GOES_ON, commands, first
 from bundle.benchmark.progress import Progress
 from bundle.benchmark.results import RESULT, collect, difference, write
 from bundle.benchmark.suite import ROOT, Run
+from scripts.errors import InputError
 
 try:
     import fcntl
@@ -140,7 +141,11 @@ def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress
             state.end(run, f"{name} " + ("was stopped" if code < 0 else f"failed, see {folder / name}.log"))
             return False
         (folder / f"{name}.done").touch()
-    result = collect(run, folder)
+    try:
+        result = collect(run, folder)
+    except InputError as error:
+        state.end(run, str(error))
+        return False
     write(result, folder / RESULT)
     dice = 100 * result["scores"]["mean_dice"]
     state.end(run, f"Dice {dice:.1f} % after {result['train_minutes']:.1f} min of {run.kind}", result)

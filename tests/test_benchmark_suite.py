@@ -1,0 +1,129 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a suite of the benchmark expands to, and the commands of its runs."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+
+import pytest
+
+from bundle.benchmark import choose
+from bundle.benchmark.commands import commands
+from bundle.benchmark.results import difference, public_commands
+from bundle.benchmark.suite import Run, check_data, load_suite
+from scripts.errors import InputError
+from tests.small_suite import SUITE, write_suite
+from tests.tiny import ROOT, SMALL_UNET
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Writes the suite, changed."""
+    return partial(write_suite, tmp_path)
+
+
+def test_a_grid_is_every_combination_and_the_narrower_setting_wins(suite, tmp_path):
+    runs = load_suite(suite()).runs
+    assert len(runs) == 8 == len({run.name for run in runs})
+    assert {run.name for run in runs} >= {"set/4/small/supervised/seed0", "set/0.5/small/mean_teacher/seed1"}
+    for run in runs:
+        assert run.settings["max_epochs"] == (2 if run.method == "mean_teacher" else 1)
+        assert run.settings["dataset_dir"] == "set"
+        assert run.configs == (f"configs/methods/{run.method}.yaml",)
+    assert [run.seed for run in runs] == [0] * 4 + [1] * 4  # every method has its first seed before any its second
+
+
+def test_a_suite_extends_another_and_its_own_keys_win(suite, tmp_path):
+    base = load_suite(suite()).runs
+    (tmp_path / "larger.yaml").write_text("extends: suite.yaml\nsettings: {image_size: 48}\nbaseline: ''\n")
+    larger = load_suite(tmp_path / "larger.yaml")
+    assert [run.name for run in larger.runs] == [run.name for run in base] and larger.baseline == ""
+    assert {run.settings["image_size"] for run in larger.runs} == {48}
+    (tmp_path / "larger.yaml").write_text("extends: other.yaml\n")
+    with pytest.raises(InputError, match="other.yaml does not exist"):
+        load_suite(tmp_path / "larger.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bundle" / "suites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path):
+    suite = load_suite(path)
+    assert all((ROOT / config).is_file() for run in suite.runs for config in run.configs)
+    assert {suite.baseline, *suite.peers} <= {run.method for run in suite.runs}
+
+
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"grid": []}, "unknown key 'grid'"),
+        ({"grids": []}, "no grids"),
+        ({"grids": [{**SUITE["grids"][0], "methods": ["magic"]}]}, "'magic'"),
+        ({"grids": [{key: value for key, value in SUITE["grids"][0].items() if key != "seeds"}]}, "'seeds'"),
+        ({"baseline": "magic"}, "'magic'"),
+        ({"comparisons": [{"ours": {"seed": 1}, "theirs": {}}]}, "label_ratio, network, method"),
+        ({"peers": ["mean_teacher", "magic"]}, "'magic'"),
+        ({"methods": {**SUITE["methods"], "supervised": {"kind": "magic"}}}, "'supervised' is of the kind magic"),
+        ({"methods": {**SUITE["methods"], "supervised": {"kind": "clustering"}}}, "clustering alone has the ratio 0"),
+        ({"grids": [{**SUITE["grids"][0], "label_ratios": [0]}]}, "clustering alone has the ratio 0"),
+    ],
+)
+def test_a_wrong_suite_is_refused_by_name(suite, changes, named):
+    with pytest.raises(InputError, match=named):
+        load_suite(suite(**changes))
+
+
+def test_data_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match="elsewhere"):
+        check_data([Run("set", "n", "m", 1.0, 0, settings={"dataset_dir": "elsewhere"})], tmp_path)
+    check_data([Run("synthetic", "n", "m", 1.0, 0)], tmp_path)  # the embedded set is made where it is needed
+
+
+def test_runs_are_chosen_by_text_or_pattern(suite):
+    runs = load_suite(suite()).runs
+    assert {run.seed for run in choose(runs, ["seed0"], "s")} == {0}
+    assert {run.name for run in choose(runs, ["set/4/*/seed1"], "s")} == {
+        f"set/4/small/{method}/seed1" for method in ("supervised", "mean_teacher")
+    }
+    assert len(choose(runs, ["set/4/*/seed1", "supervised"], "s")) == 5
+    assert choose(runs, [], "s") == list(runs)
+    with pytest.raises(InputError, match="'seed7'"):
+        choose(runs, ["seed0", "seed7"], "s")
+
+
+def test_a_suite_that_is_no_yaml(tmp_path):
+    (tmp_path / "suite.yaml").write_text("grids: [")
+    with pytest.raises(InputError, match="suite.yaml is not valid YAML"):
+        load_suite(tmp_path / "suite.yaml")
+    with pytest.raises(InputError, match="does not exist"):
+        load_suite(tmp_path / "other.yaml")
+
+
+def test_commands_are_those_a_user_types(tmp_path):
+    run = Run("set", "small", "less_net", 0.05, 3, ("configs/methods/less_net.yaml",), {"image_size": 64})
+    train, evaluate = (" ".join(map(str, command)) for command in commands(run, "output", "data").values())
+    assert "-m monai.bundle run training --config_file ['configs/train.json', 'configs/methods/less_n" in train
+    assert "--image_size 64 --label_ratio 0.05 --seed 3" in train and "resume" not in train
+    assert "'configs/evaluate.json']" in evaluate and "--part test" in evaluate
+    resumed = commands(run, "output", "data", resume=True)
+    assert "--resume true" in " ".join(map(str, resumed["train"]))
+    assert "resume" not in " ".join(map(str, resumed["evaluate"]))
+
+
+def test_commands_that_are_kept_can_be_pasted_into_a_shell():
+    settings = {"network_def": SMALL_UNET, "dataset_dir": "some set", "method#name": "it's $HOME"}
+    run = Run("set", "small", "less_net", 0.05, 3, ("configs/methods/less_net.yaml",), settings)
+    for name, text in public_commands(run).items():
+        assert shlex.split(text) == [str(word) for word in commands(run, "output", "data")[name]]
+    assert "\"['configs/train.json', 'configs/methods/less_net.yaml']\"" in public_commands(run)["train"]
+
+
+def test_a_run_is_known_by_its_settings_not_by_its_place():
+    run = Run("set", "small", "m", 0.05, 3, (), {"dataset_dir": "sets/set", "max_epochs": 2})
+    elsewhere = commands(run, "/elsewhere/runs/one", "/mnt", resume=True)["train"]
+    assert difference(run, shlex.join(map(str, elsewhere))) == ""
+    for settings, told in [({"max_epochs": 3}, "max_epochs is 2 now, was 3"), ({"amp": True}, "amp is not set now")]:
+        other = Run("set", "small", "m", 0.05, 3, (), {**run.settings, **settings})
+        assert told in difference(run, public_commands(other)["train"])
+    other = Run("set", "small", "m", 0.05, 3, ("configs/methods/supervised.yaml",), run.settings)
+    assert "config_file is" in difference(run, public_commands(other)["train"])
