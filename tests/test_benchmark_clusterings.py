@@ -82,11 +82,12 @@ def test_images_without_any_lesion_are_said_to_have_no_score(suite, tmp_path, sy
     healthy = shutil.copytree(synthetic_set, tmp_path / "healthy")
     for path in (healthy / "masks").iterdir():
         Image.new("L", Image.open(path).size).save(path)
-    small = {"algorithm#clusters": 2, "algorithm#starts": 1, "image_size": 16}
+    small = {"algorithm#clusters": 2, "algorithm#starts": 1}
     kmeans = {"kind": "clustering", "configs": ["configs/methods/kmeans.yaml"], "settings": small}
     data = {"set": {"settings": {"dataset_dir": healthy.name}}}
     grid = {**SUITE["grids"][0], "methods": ["kmeans"], "label_ratios": [0], "seeds": [0]}
-    path = suite(grids=[grid], baseline="kmeans", methods={"kmeans": kmeans}, data=data, networks={"small": {}})
+    changes = {"baseline": "kmeans", "methods": {"kmeans": kmeans}, "data": data, "networks": {"small": {}}}
+    path = suite(grids=[grid], settings={"image_size": 32}, **changes)
     arguments = ["benchmark", str(path), "--output", str(tmp_path / "bench"), "--data", str(tmp_path)]
     assert main(arguments) == 1
     shown = capsys.readouterr().out

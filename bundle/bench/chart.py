@@ -52,30 +52,45 @@ def plot(about: Mapping[str, Any], dice: Mapping[str, float]) -> Image.Image:
     facts = {row["name"]: row for row in about["networks"]}
     figure = Figure(figsize=(9, 5.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    width = 1.3 * max(row["ms"][1] for row in rows)  # room for the names
+    named: dict[str, list[tuple[float, float]]] = {}
     for backend, (marker, colour) in STYLES.items():
         points = []
         for row in rows:
             fact = facts[row["name"]]
             if fact["backend"] == backend and (not dice or fact["architecture"] in dice):
                 height = dice[fact["architecture"]] if dice else fact["parameters"] / 1e6
-                points.append((row["ms"][1], height, fact["architecture"]))
+                points.append((row["ms"][1], height))
+                named.setdefault(fact["architecture"], []).append(points[-1])
         if points:
-            x, y, names = zip(*points)
+            x, y = zip(*points)
             axes.scatter(x, y, s=90, marker=marker, color=[tuple(part / 255 for part in colour)], label=backend)
-            for place in points:
-                axes.annotate(place[2], place[:2], (7, 5), textcoords="offset points", fontsize=10)
+    for name, places in named.items():
+        for place in last_of_neighbours(places, width / 10):
+            axes.annotate(name, place, (7, 5), textcoords="offset points", fontsize=10)
     case = rows[0]
     axes.set_xlabel(
         f"milliseconds for one image of {case['size']}x{case['size']}, threads: {case['threads']}", fontsize=12
     )
     axes.set_ylabel("mean Dice on test images (%)" if dice else "parameters (millions)", fontsize=12)
     axes.margins(y=0.15)
-    axes.set_xlim(0, 1.3 * max(row["ms"][1] for row in rows))  # room for the names
+    axes.set_xlim(0, width)
     if not dice:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=11)
     return pictures.rendered(figure)
+
+
+def last_of_neighbours(places: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    """Of points of one height, from left to right, those with no other within ``gap`` to their right: one name serves.
+
+    Example:
+        >>> last_of_neighbours([(5.0, 1.0), (1.0, 1.0), (1.5, 1.0)], gap=1.0)
+        [(1.5, 1.0), (5.0, 1.0)]
+    """
+    ordered = sorted(places)
+    return [place for place, after in zip(ordered, [*ordered[1:], None]) if after is None or after[0] - place[0] > gap]
 
 
 def chosen(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
