@@ -4,6 +4,7 @@
 
 import logging
 import os
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from scripts.data import write_synthetic_set  # noqa: E402
+from tests.small_suite import write_suite  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +28,9 @@ def messages_reach_caplog():
 def synthetic_set(tmp_path_factory):
     """The embedded synthetic set in small: 20 frames of 32 pixels. Copy it before changing it."""
     return write_synthetic_set(tmp_path_factory.mktemp("data") / "set", count=20, size=32)
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Writes a small suite of the benchmark into the test's folder, some of its keys changed; its path."""
+    return partial(write_suite, tmp_path)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -21,14 +20,8 @@ from bundle.benchmark.results import RESULT, case_rows, find, public_commands
 from bundle.benchmark.runner import Place, execute, locked, score_anew, shares
 from bundle.benchmark.suite import Run, load_suite
 from scripts.errors import InputError
-from tests.small_suite import SUITE, write_suite
+from tests.small_suite import SUITE
 from tests.tiny import ROOT
-
-
-@pytest.fixture
-def suite(tmp_path):
-    """Writes the suite, changed."""
-    return partial(write_suite, tmp_path)
 
 
 def write_csv(path, rows):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -16,19 +15,14 @@ from PIL import Image
 from bundle.__main__ import main
 from bundle.benchmark.results import RESULT
 from scripts.data import load_datalist
-from tests.small_suite import SUITE, write_suite
+from tests.small_suite import SUITE
 
-
-@pytest.fixture
-def suite(tmp_path):
-    """Writes the suite, changed."""
-    return partial(write_suite, tmp_path)
+SMALL = {"algorithm#clusters": 2, "algorithm#starts": 1}
+KMEANS = {"kind": "clustering", "configs": ["configs/methods/kmeans.yaml"], "settings": SMALL}
 
 
 def test_clusterings_are_cut_go_on_and_are_scored_by_the_same_command(suite, tmp_path, synthetic_set, capsys):
-    small = {"algorithm#clusters": 2, "algorithm#starts": 1}
-    kmeans = {"kind": "clustering", "configs": ["configs/methods/kmeans.yaml"], "settings": small}
-    methods = {"kmeans": kmeans, "three": {**kmeans, "settings": {**small, "algorithm#clusters": 3}}}
+    methods = {"kmeans": KMEANS, "three": {**KMEANS, "settings": {**SMALL, "algorithm#clusters": 3}}}
     grid = {**SUITE["grids"][0], "methods": [*methods], "label_ratios": [0], "seeds": [0]}
     data = {"set": {"settings": {"dataset_dir": synthetic_set.name}}}
     changes = {"baseline": "kmeans", "methods": methods, "data": data, "networks": {"small": {}}}
@@ -82,11 +76,9 @@ def test_images_without_any_lesion_are_said_to_have_no_score(suite, tmp_path, sy
     healthy = shutil.copytree(synthetic_set, tmp_path / "healthy")
     for path in (healthy / "masks").iterdir():
         Image.new("L", Image.open(path).size).save(path)
-    small = {"algorithm#clusters": 2, "algorithm#starts": 1}
-    kmeans = {"kind": "clustering", "configs": ["configs/methods/kmeans.yaml"], "settings": small}
     data = {"set": {"settings": {"dataset_dir": healthy.name}}}
     grid = {**SUITE["grids"][0], "methods": ["kmeans"], "label_ratios": [0], "seeds": [0]}
-    changes = {"baseline": "kmeans", "methods": {"kmeans": kmeans}, "data": data, "networks": {"small": {}}}
+    changes = {"baseline": "kmeans", "methods": {"kmeans": KMEANS}, "data": data, "networks": {"small": {}}}
     path = suite(grids=[grid], settings={"image_size": 32}, **changes)
     arguments = ["benchmark", str(path), "--output", str(tmp_path / "bench"), "--data", str(tmp_path)]
     assert main(arguments) == 1

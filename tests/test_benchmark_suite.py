@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 
 import pytest
 
@@ -14,14 +13,8 @@ from bundle.benchmark.commands import commands
 from bundle.benchmark.results import difference, public_commands
 from bundle.benchmark.suite import Run, check_data, load_suite
 from scripts.errors import InputError
-from tests.small_suite import SUITE, write_suite
+from tests.small_suite import SUITE
 from tests.tiny import ROOT, SMALL_UNET
-
-
-@pytest.fixture
-def suite(tmp_path):
-    """Writes the suite, changed."""
-    return partial(write_suite, tmp_path)
 
 
 def test_a_grid_is_every_combination_and_the_narrower_setting_wins(suite, tmp_path):

@@ -68,7 +68,9 @@ def clustered(folder: Path) -> dict[str, Any]:
     """
     path = folder / CLUSTERS / "metrics.json"
     if not path.is_file():
-        raise InputError(f"no image of {folder} has a lesion to score: name a data set whose tested part has some")
+        raise InputError(
+            f"no image in {path.with_name('scores.csv')} has a lesion to score: name a data set with some in this part"
+        )
     metrics = json.loads(path.read_text())
     rows = {row["key"]: row for row in read_rows(folder / CLUSTERS / "scores.csv")}
     empty = [key for key, row in rows.items() if not row["blind_dice"]]
