@@ -8,8 +8,9 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from scripts.transforms.output import png_scale
 
 HELP = "predict a video or a folder of frames and draw the masks into it, in bounded memory"
 READ_AHEAD = 4
+AT_ONCE = 4  # frames; each takes the memory of a network at work, and the decoder does not keep up with many
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for key in PARAMETERS[1:]:
         parser.add_argument(f"--{key}", type=yaml.safe_load, help="as in training (default: the config's)")
     parser.add_argument("--threads", type=int, default=0, help="of network, decoder and encoder each (default: cores)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        help=f"frames predicted side by side, which share the threads (default: one a thread, up to {AT_ONCE}; live: 1)",
+    )
     parser.add_argument("--rate", type=float, default=25, help="frames a second of a folder (default: 25)")
     parser.add_argument("--live", action="store_true", help="keep the source's pace and drop frames when behind")
     parser.add_argument("--read-ahead", type=int, default=READ_AHEAD, help="frames waiting before a stage, at most")
@@ -67,9 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     threads = torch.get_num_threads()
     source = open_source(arguments.input, arguments.rate, arguments.threads)
     try:
-        predictor, classes = build_predictor(arguments)
+        predictors, classes = build_predictors(arguments)
         writers = open_writers(arguments, source)
-        stages = build_stages(predictor, writers, classes)
+        stages = build_stages(predictors, writers, classes)
         pipeline = Pipeline(source, stages, arguments.read_ahead, arguments.live)
         if source.sound:
             print("the sound is left out", flush=True)
@@ -77,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         source.close()
         torch.set_num_threads(threads)  # ONNX Runtime has had them
-    about = figures(arguments, source, pipeline, tally, interrupted, predictor)
+    about = figures(arguments, source, pipeline, tally, interrupted, predictors)
     atomic_write(report, json.dumps(about, indent=1).encode())
     print(in_words(about))
     print(f"{arguments.output} has the pictures, {report} the figures")
@@ -86,8 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def places(arguments: argparse.Namespace) -> Path:
     """Checks where things are written; returns the report's path."""
-    for name, least in (("threads", 0), ("read_ahead", 1)):
-        if getattr(arguments, name) < least:
+    for name, least in (("threads", 0), ("read_ahead", 1), ("at_once", 1)):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: give at least {least}")
     if not 0 < arguments.rate <= 1000:
         raise InputError(f"--rate is {arguments.rate}: give the frames a second of the folder, such as 25")
@@ -105,20 +112,48 @@ def places(arguments: argparse.Namespace) -> Path:
     return report
 
 
-def build_predictor(arguments: argparse.Namespace) -> tuple[FramePredictor, int]:
-    """The config's network with its weights inside the config's transforms, and the number of classes."""
-    onnx = Path(arguments.weights).suffix == ".onnx"
-    values = {key: getattr(arguments, key) for key in PARAMETERS}
-    values |= {"bundle_root": str(ROOT), "ckpt_path": arguments.weights, "backend": "onnxruntime" if onnx else "torch"}
-    parser: ConfigParser = read_config(arguments.config, values)
-    if onnx:
-        parser["network#spinning"] = False  # decoder, drawing and encoder need the cores meanwhile
+def build_predictors(arguments: argparse.Namespace) -> tuple[list[FramePredictor], int]:
+    """The config's network with its weights inside the config's transforms, once for each frame at once, and the number
+    of classes. PyTorch's threads are shared out among them."""
+    parser = build_parser(arguments)
     settings = {key: parser.get_parsed_content(key) for key in PARAMETERS}
     check_parameters(settings)
-    network = parsed(parser, "network")
-    if not onnx:
-        StrictCheckpointLoader(arguments.weights, network, settings)()
-    return FramePredictor(parser, network), settings["num_classes"]
+    threads = torch.get_num_threads()
+    at_once = frames_at_once(arguments, threads, torch.device(parsed(parser, "device")))
+    predictors: list[FramePredictor] = []
+    for number in range(at_once):
+        parser = build_parser(arguments) if number else parser  # each has its own, whose reader holds a frame
+        torch.set_num_threads(max(1, threads // at_once))  # ONNX Runtime takes them, and leaves PyTorch one
+        if is_onnx(arguments) or not number:  # an ONNX file prepares itself for a shape; PyTorch's network serves all
+            network = parsed(parser, "network")
+        if not number and not is_onnx(arguments):
+            StrictCheckpointLoader(arguments.weights, network, settings)()
+        predictors.append(FramePredictor(parser, network))
+    return predictors, settings["num_classes"]
+
+
+def build_parser(arguments: argparse.Namespace) -> ConfigParser:
+    """The configs with the values of this run."""
+    values = {key: getattr(arguments, key) for key in PARAMETERS}
+    backend = "onnxruntime" if is_onnx(arguments) else "torch"
+    values |= {"bundle_root": str(ROOT), "ckpt_path": arguments.weights, "backend": backend}
+    parser: ConfigParser = read_config(arguments.config, values)
+    if is_onnx(arguments):
+        parser["network#spinning"] = False  # decoder, drawing and encoder need the cores meanwhile
+    return parser
+
+
+def is_onnx(arguments: argparse.Namespace) -> bool:
+    """ONNX Runtime computes the network."""
+    return Path(arguments.weights).suffix == ".onnx"
+
+
+def frames_at_once(arguments: argparse.Namespace, threads: int, device: torch.device) -> int:
+    """What ``--at-once`` says; else one a thread, up to :data:`AT_ONCE`, since networks use two cores better for two
+    frames than for one. Live, where a frame should be seen soon, and on a GPU: one."""
+    if arguments.at_once is not None:
+        return arguments.at_once
+    return 1 if arguments.live or device.type != "cpu" else min(threads, AT_ONCE)
 
 
 def parsed(parser: ConfigParser, name: str) -> Any:
@@ -138,10 +173,10 @@ def open_writers(arguments: argparse.Namespace, source: Source) -> dict[str, Wri
     return writers
 
 
-def build_stages(predictor: FramePredictor, writers: Mapping[str, Writer], classes: int) -> dict[str, Any]:
+def build_stages(predictors: Sequence[FramePredictor], writers: Mapping[str, Writer], classes: int) -> dict[str, Any]:
     """The three stages after the decoder."""
 
-    def predict(frame: Frame) -> None:
+    def predict(predictor: FramePredictor, frame: Frame) -> None:
         frame.mask = predictor(frame.decoded, frame.name)
         if frame.rgb is None:
             frame.rgb = predictor.picture(frame.decoded, frame.name)
@@ -156,7 +191,7 @@ def build_stages(predictor: FramePredictor, writers: Mapping[str, Writer], class
             writers["mask"].write(shown, frame.name, frame.seconds)
         frame.release()
 
-    return {"predict": predict, "overlay": overlay, "encode": encode}
+    return {"predict": [partial(predict, one) for one in predictors], "overlay": overlay, "encode": encode}
 
 
 def stream(pipeline: Pipeline, source: Source, writers: Iterable[Writer]) -> tuple[Tally, bool]:
@@ -203,7 +238,7 @@ def figures(
     pipeline: Pipeline,
     tally: Tally,
     interrupted: bool,
-    predictor: FramePredictor,
+    predictors: Sequence[FramePredictor],
 ) -> dict[str, Any]:
     """The report.
 
@@ -227,7 +262,8 @@ def figures(
         "sound": "left out" if source.sound else "none",
         "weights": str(arguments.weights),
         "threads": torch.get_num_threads(),
-        "device": describe_device(predictor.device),
+        "at_once": len(predictors),
+        "device": describe_device(predictors[0].device),
     }
 
 

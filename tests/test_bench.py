@@ -63,6 +63,11 @@ def test_every_contender_is_timed_in_every_case(about):
         assert {r["name"] for r in about["inference"] if (r["threads"], r["size"], r["batch"]) == case} == names
     for row in about["inference"]:
         assert row["images_per_second"][1] == pytest.approx(1000 * row["batch"] / row["ms"][1])
+    most = max(row["threads"] for row in about["read_to_mask"])
+    ways = {(row["threads"], row["at_once"]) for row in about["read_to_mask"]}
+    assert ways == {(1, 1), (most, 1), (most, most)}
+    for row in about["read_to_mask"]:  # of several at once each counts
+        assert row["images_per_second"][1] == pytest.approx(1000 * row["at_once"] / row["ms"][1])
 
 
 def test_shares_of_a_training_sum_to_one(about):
@@ -94,13 +99,21 @@ def test_tables_and_plot(done, about):
 
 
 def test_comparisons_are_quotients_of_medians(about):
-    read, alone, trained = tables.comparisons(about)
-    for line, rows in ((read, about["read_to_mask"]), (alone, about["inference"])):
-        case = {"size": 64, "threads": max(row["threads"] for row in rows), "batch": 1}
+    *read, alone, trained = tables.comparisons(about)
+    threads = max(row["threads"] for row in about["read_to_mask"])
+    assert len(read) == (1 if threads == 1 else 2)
+    quotients = []
+    for line, rows, at_once in zip(
+        [*read, alone], [about["read_to_mask"]] * len(read) + [about["inference"]], (1, threads, 1)
+    ):
+        case = {"size": 64, "threads": threads, "batch": 1, "at_once": at_once}
         rows = [row for row in rows if all(row.get(key, value) == value for key, value in case.items())]
         rates = {row["name"]: row["images_per_second"][1] for row in rows}
         quotient = rates["LESSNet (ONNX Runtime)"] / rates["SSL4MIS U-Net (PyTorch)"]
         assert f"{quotient:.2f} times SSL4MIS U-Net (PyTorch)" in line
+        quotients.append((rates["LESSNet (ONNX Runtime)"], rates["SSL4MIS U-Net (PyTorch)"]))
+    if threads > 1:
+        assert f"and {quotients[1][0] / quotients[0][1]:.2f} times the same one at a time" in read[1]
     rates = {row["name"]: row["images_per_second"][1] for row in about["training"]}
     for reference in ("mean_teacher on SSL4MIS U-Net", "mean_teacher on SSL4MIS U-Net, contiguous"):
         assert f"{rates['less_net on LESSNet'] / rates[reference]:.2f} times" in trained

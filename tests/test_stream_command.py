@@ -72,7 +72,8 @@ def test_masks_are_those_of_inference(tmp_path, synthetic_set, threads, form, vi
     words = ["--input", source, "--output", tmp_path / "out.mp4", "--masks", tmp_path / "found", "--weights", weights]
     torch.set_num_threads(2)  # to be told from the one that PyTorch keeps beside ONNX Runtime
     assert main(["stream", *map(str, words), "--size", "64"]) == 0
-    assert torch.get_num_threads() == json.loads((tmp_path / "out.mp4.json").read_text())["threads"] == 2
+    report = json.loads((tmp_path / "out.mp4.json").read_text())
+    assert torch.get_num_threads() == report["threads"] == report["at_once"] == 2
     found = {path.stem: np.asarray(Image.open(path)) for path in sorted((tmp_path / "found").iterdir())}
     assert found.keys() == expected.keys() and any(mask.any() for mask in found.values())
     for name, mask in expected.items():
@@ -118,7 +119,7 @@ def test_live_drops_are_counted_and_leave_a_pause(tmp_path, capsys):
     assert main([*words, *arguments(tmp_path, seconds=0.1)]) == 0
     report = json.loads((tmp_path / "out.mp4.json").read_text())
     assert report["frames"] + report["dropped"] == 50 and 15 < report["dropped"] < 45
-    assert report["most_waiting"]["predict"] == 1
+    assert report["most_waiting"]["predict"] == 1 and report["at_once"] == 1
     assert len(read_video(tmp_path / "out.mp4")) == report["frames"]
     assert f"{report['dropped']} dropped" in capsys.readouterr().out
 
@@ -181,6 +182,7 @@ def test_nothing_is_replaced(tmp_path, capsys):
         (["--output", "out.gif"], "give a name that ends in .mp4"),
         (["--masks", "masks.mp4"], "give a name that ends in .mkv"),
         (["--read-ahead", "0"], "--read-ahead is 0: give at least 1"),
+        (["--at-once", "0"], "--at-once is 0: give at least 1"),
         (["--rate", "0"], "--rate is 0.0"),
         (["--size", "7"], "image_size is 7"),
     ],

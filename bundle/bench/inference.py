@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -51,6 +52,11 @@ class Plan:
         """How many cases :func:`inference` yields."""
         return len(self.batches) * len(self.sizes) * len(self.threads)
 
+    @property
+    def ways(self) -> list[tuple[int, int]]:
+        """Threads, and files at once that share them, of the cases that :func:`read_to_mask` yields."""
+        return list(dict.fromkeys((threads, at_once) for threads in self.threads for at_once in (1, threads)))
+
 
 @torch.inference_mode()
 def inference(contenders: Sequence[Contender], networks: Networks, plan: Plan) -> Iterator[tuple[str, list[Row]]]:
@@ -93,19 +99,30 @@ def speeds(seconds: Sequence[float], images: int) -> Row:
 def read_to_mask(
     contenders: Sequence[Contender], networks: Networks, pictures: Sequence[Path], size: int, plan: Plan
 ) -> Iterator[tuple[str, list[Row]]]:
-    """The same for a PNG file that is decoded, preprocessed, predicted and turned into its mask, one at a time.
+    """The same for a PNG file that is decoded, preprocessed, predicted and turned into its mask: one at a time with all
+    threads, and as many at once as there are threads, with one each.
 
     Preprocessing and postprocessing are those of ``configs/inference.json``.
     """
-    for threads in plan.threads:
-        use(threads, plan.cores)
+    for threads, at_once in plan.ways:
         calls = {}
         for one in contenders:
-            call_of = file_call(networks.ready(one), pictures, size, networks.device)
-            calls[one.name] = with_threads(threads if one.backend == TORCH else 1, call_of)
+            torch.set_num_threads(threads // at_once)  # a session takes as many when it is opened
+            each = [file_call(networks.ready(one), pictures, size, networks.device) for _ in range(at_once)]
+            calls[one.name] = with_threads(threads // at_once if one.backend == TORCH else 1, side_by_side(each))
+        use(threads, plan.cores)
         found = interleaved(calls, plan.seconds, plan.rounds, networks.device)
-        rows = [{"name": name, "threads": threads, "size": size, **speeds(s, 1)} for name, s in found.items()]
-        yield f"PNG of {size}x{size} to mask, {threads} threads", rows
+        case = {"threads": threads, "at_once": at_once, "size": size}
+        rows = [{"name": name, **case, **speeds(seconds, at_once)} for name, seconds in found.items()]
+        yield f"PNG of {size}x{size} to mask, {threads} threads, {at_once} at once", rows
+
+
+def side_by_side(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    """The calls as one, each in a thread of its own, as ``python -m bundle stream`` predicts; it ends with the last."""
+    if len(calls) == 1:
+        return calls[0]
+    pool = ThreadPoolExecutor(len(calls))
+    return lambda: [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def with_threads(threads: int, call: Callable[[], object]) -> Callable[[], object]:

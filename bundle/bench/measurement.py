@@ -77,7 +77,7 @@ class Measurement:
         steps = {
             "networks": (self.facts(networks, about["machine"]["gmac_size"]), len(self.contenders)),
             "inference": (inference(self.contenders, networks, self.plan), self.plan.cases),
-            "read_to_mask": (self.read(networks, data), len(self.threads)),
+            "read_to_mask": (self.read(networks, data), len(self.plan.ways)),
             "training": (self.train(data), len(self.trained) + self.rounds + 2),
             "dice": (self.dice(networks), 3),
         }

@@ -146,7 +146,7 @@ class ImageReader(_FileReader):
 
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The image as float32 in [0, 1], (channels, X, Y)."""
-        array = decoded.array
+        array = np.ascontiguousarray(decoded.array)  # while it is small: a picture's rows become planes here
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path} holds NaN or infinite values: replace them or remove the image.")
         array = self._match_channels(array.astype(np.float32), decoded.alpha, path)

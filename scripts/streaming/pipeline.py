@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Queue
 from typing import Any
 
@@ -25,9 +26,11 @@ class Pipeline:
     A full queue makes the stage before it wait, so memory is bounded whatever the speeds. Live, the source is read at
     its own pace, as a camera delivers, and when the first queue is full its oldest frame is dropped and counted.
 
+    A stage may be several calls that do the same: they work on as many frames at once, each in a thread of its own.
+
     Args:
         source: iterated in a thread of its own; its time is taken as the stage ``decode``.
-        stages: by name; each changes the frame that it is called with.
+        stages: by name; each changes the frame that it is called with. A sequence: as many at once.
         limit: the most frames that wait before a stage.
         live: keep the source's pace and drop frames rather than wait.
 
@@ -41,19 +44,32 @@ class Pipeline:
         ...     tally.add(frame)
     """
 
-    def __init__(self, source: Source, stages: Mapping[str, Stage], limit: int = 4, live: bool = False) -> None:
+    def __init__(
+        self, source: Source, stages: Mapping[str, Stage | Sequence[Stage]], limit: int = 4, live: bool = False
+    ) -> None:
         self.source, self.live = source, live
         self.dropped, self.lag, self.error = 0, 0.0, None
         self.most_waiting = dict.fromkeys(stages, 0)
         self.stopped = threading.Event()
-        queues: list[Queue] = [Queue(limit) for _ in range(len(stages) + 1)]
-        self.done = queues[-1]
-        self.threads = [threading.Thread(target=self._read, args=(queues[0], next(iter(stages))), daemon=True)]
-        names = [*stages, ""]
-        for place, (name, call) in enumerate(stages.items()):
-            arguments = (name, call, queues[place], queues[place + 1], names[place + 1])
-            self.threads.append(threading.Thread(target=self._work, args=arguments, daemon=True))
+        inbox: Queue = Queue(limit)
+        readers = [*stages, ""]
+        self.threads = [self._thread(self._read, inbox, readers[0])]
+        for (name, calls), reader in zip(stages.items(), readers[1:]):
+            outbox: Queue = Queue(limit)
+            if callable(calls):
+                self.threads.append(self._thread(self._work, timed(name, calls), inbox, outbox, reader))
+            else:
+                under_way: Queue = Queue(len(calls))
+                team = Team([timed(name, call) for call in calls])
+                self.threads.append(self._thread(self._work, team.begin, inbox, under_way, ""))
+                self.threads.append(self._thread(self._work, team.end, under_way, outbox, reader))
+            inbox = outbox
+        self.done = inbox
         self.running = False
+
+    @staticmethod
+    def _thread(target: Callable[..., None], *arguments: Any) -> threading.Thread:
+        return threading.Thread(target=target, args=arguments, daemon=True)
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames that have passed all stages; may be taken up again after a break.
@@ -111,13 +127,10 @@ class Pipeline:
         if reader:
             self.most_waiting[reader] = max(self.most_waiting[reader], outbox.qsize())
 
-    def _work(self, name: str, call: Stage, inbox: Queue, outbox: Queue, reader: str) -> None:
+    def _work(self, step: Callable[[Any], Any], inbox: Queue, outbox: Queue, reader: str) -> None:
         try:
-            while (frame := inbox.get()) is not END:
-                start = time.perf_counter()
-                call(frame)
-                frame.took[name] = time.perf_counter() - start
-                self._put(outbox, frame, reader)
+            while (item := inbox.get()) is not END:
+                self._put(outbox, step(item), reader)
         except BaseException as error:
             self._fail(error)
             while inbox.get() is not END:  # whoever waits to put something in here must not wait for ever
@@ -128,3 +141,44 @@ class Pipeline:
     def _fail(self, error: BaseException) -> None:
         self.error = self.error or error
         self.stopped.set()
+
+
+class Team:
+    """Calls that do the same, for as many frames at once; what is begun first is ended first.
+
+    Args:
+        calls: one for each frame under way.
+    """
+
+    def __init__(self, calls: Sequence[Callable[[Frame], Frame]]) -> None:
+        self.idle: Queue = Queue()
+        for call in calls:
+            self.idle.put(call)
+        self.pool = ThreadPoolExecutor(len(calls))
+
+    def begin(self, frame: Frame) -> Future:
+        """Hands a frame to the next call that is idle, and waits until there is one."""
+        return self.pool.submit(self._one, self.idle.get(), frame)
+
+    def _one(self, call: Callable[[Frame], Frame], frame: Frame) -> Frame:
+        try:
+            return call(frame)
+        finally:
+            self.idle.put(call)
+
+    @staticmethod
+    def end(future: Future) -> Frame:
+        """The frame when it is done; raises what the call raised."""
+        return future.result()
+
+
+def timed(name: str, call: Stage) -> Callable[[Frame], Frame]:
+    """Makes a stage return its frame, with the seconds that it took."""
+
+    def one(frame: Frame) -> Frame:
+        start = time.perf_counter()
+        call(frame)
+        frame.took[name] = time.perf_counter() - start
+        return frame
+
+    return one

@@ -35,7 +35,7 @@ class ToClassesd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             logits = result[key]
-            classes = predicted_labels(logits.as_tensor()[None]).to(torch.uint8)
+            classes = predicted_labels(logits.as_tensor()[None], torch.uint8)
             result[key] = MetaTensor(classes).copy_meta_from(logits)
         return result
 

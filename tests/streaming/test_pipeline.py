@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pipeline: order, bounds, drops, errors and stops."""
 
+import threading
 import time
 from fractions import Fraction
 
@@ -67,13 +68,46 @@ def test_live_drops_nothing_that_it_can_keep_up_with():
     assert time.perf_counter() - began >= 0.37
 
 
-@pytest.mark.parametrize("place", ["first", "second", "source"])
+def test_several_calls_of_a_stage_work_at_once_and_keep_the_order():
+    working, most, lock = set(), [0], threading.Lock()
+
+    def call(own):
+        def one(frame):
+            with lock:
+                assert own not in working  # each has one frame at a time
+                working.add(own)
+                most[0] = max(most[0], len(working))
+            time.sleep(0.02 if frame.number % 2 else 0.005)  # the second of two is done first
+            with lock:
+                working.remove(own)
+            frame.name = f"done {frame.number}"
+
+        return one
+
+    source, limit = Numbers(40), 1
+    pipeline, ahead = Pipeline(source, {"predict": [call(own) for own in range(3)], "encode": nothing}, limit), 0
+    for count, frame in enumerate(pipeline):
+        assert frame.number == count and frame.name == f"done {count}" and frame.took["predict"] >= 0.005
+        ahead = max(ahead, source.given - count)
+    assert count == 39 and most[0] == 3
+    assert ahead <= 3 * (limit + 1) + 2 * 3 + 2  # three queues; three at work, three done that wait for an earlier one
+
+
+def test_a_frame_that_is_done_does_not_wait_for_the_next():
+    pipeline = Pipeline(Numbers(4, rate=4), {"predict": [nothing, nothing]}, live=True)
+    began = time.perf_counter()
+    after = [time.perf_counter() - began for _ in pipeline]
+    assert all(number / 4 <= seconds < number / 4 + 0.2 for number, seconds in enumerate(after))
+
+
+@pytest.mark.parametrize("place", ["first", "second", "source", "team"])
 def test_an_error_comes_out_after_the_frames_before_it(place):
     def fail(frame):
         if frame.number == 5:
             raise ValueError("five")
 
     stages = {"first": fail if place == "first" else nothing, "second": fail if place == "second" else nothing}
+    stages |= {"first": [fail, fail, fail]} if place == "team" else {}
     source = Numbers(5 if place == "source" else 100, error=ValueError("five") if place == "source" else None)
     pipeline, numbers = Pipeline(source, stages, limit=1), []
     with pytest.raises(ValueError, match="five"):
