@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at-once",
         type=int,
-        help=f"frames predicted side by side, which share the threads (default: one a thread, up to {AT_ONCE}; live: 1)",
+        help=f"frames predicted side by side, sharing the threads (default: one a thread, up to {AT_ONCE}; live: 1)",
     )
     parser.add_argument("--rate", type=float, default=25, help="frames a second of a folder (default: 25)")
     parser.add_argument("--live", action="store_true", help="keep the source's pace and drop frames when behind")
