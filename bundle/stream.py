@@ -119,7 +119,8 @@ def build_predictors(arguments: argparse.Namespace) -> tuple[list[FramePredictor
     settings = {key: parser.get_parsed_content(key) for key in PARAMETERS}
     check_parameters(settings)
     threads = torch.get_num_threads()
-    at_once = frames_at_once(arguments, threads, torch.device(parsed(parser, "device")))
+    on_cpu = is_onnx(arguments) or torch.device(parsed(parser, "device")).type == "cpu"
+    at_once = frames_at_once(arguments, threads, on_cpu)
     predictors: list[FramePredictor] = []
     for number in range(at_once):
         parser = build_parser(arguments) if number else parser  # each has its own, whose reader holds a frame
@@ -148,12 +149,12 @@ def is_onnx(arguments: argparse.Namespace) -> bool:
     return Path(arguments.weights).suffix == ".onnx"
 
 
-def frames_at_once(arguments: argparse.Namespace, threads: int, device: torch.device) -> int:
+def frames_at_once(arguments: argparse.Namespace, threads: int, on_cpu: bool) -> int:
     """What ``--at-once`` says; else one a thread, up to :data:`AT_ONCE`, since networks use two cores better for two
     frames than for one. Live, where a frame should be seen soon, and on a GPU: one."""
     if arguments.at_once is not None:
         return arguments.at_once
-    return 1 if arguments.live or device.type != "cpu" else min(threads, AT_ONCE)
+    return min(threads, AT_ONCE) if on_cpu and not arguments.live else 1
 
 
 def parsed(parser: ConfigParser, name: str) -> Any:
