@@ -121,16 +121,23 @@ def build_predictors(arguments: argparse.Namespace) -> tuple[list[FramePredictor
     threads = torch.get_num_threads()
     on_cpu = is_onnx(arguments) or torch.device(parsed(parser, "device")).type == "cpu"
     at_once = frames_at_once(arguments, threads, on_cpu)
-    predictors: list[FramePredictor] = []
-    for number in range(at_once):
-        parser = build_parser(arguments) if number else parser  # each has its own, whose reader holds a frame
-        torch.set_num_threads(max(1, threads // at_once))  # ONNX Runtime takes them, and leaves PyTorch one
-        if is_onnx(arguments) or not number:  # an ONNX file prepares itself for a shape; PyTorch's network serves all
-            network = parsed(parser, "network")
-        if not number and not is_onnx(arguments):
-            StrictCheckpointLoader(arguments.weights, network, settings)()
-        predictors.append(FramePredictor(parser, network))
-    return predictors, settings["num_classes"]
+    # each has a parser of its own, whose reader holds a frame
+    parsers = [parser, *(build_parser(arguments) for _ in range(at_once - 1))]
+    build = partial(build_network, arguments, settings, max(1, threads // at_once))
+    # an ONNX file prepares itself for a shape, each for itself; PyTorch's network serves all
+    networks = [build(one) for one in parsers] if is_onnx(arguments) else [build(parser)] * at_once
+    return [FramePredictor(*pair) for pair in zip(parsers, networks)], settings["num_classes"]
+
+
+def build_network(
+    arguments: argparse.Namespace, settings: Mapping[str, Any], threads: int, parser: ConfigParser
+) -> torch.nn.Module:
+    """The config's network with its weights, which computes with so many threads."""
+    torch.set_num_threads(threads)  # ONNX Runtime takes them, and leaves PyTorch one
+    network = parsed(parser, "network")
+    if not is_onnx(arguments):
+        StrictCheckpointLoader(arguments.weights, network, settings)()
+    return network
 
 
 def build_parser(arguments: argparse.Namespace) -> ConfigParser:

@@ -44,7 +44,7 @@ DEFINITIONS = {
 
 
 def predicted_labels(logits: Tensor, dtype: torch.dtype = torch.long) -> Tensor:
-    """Class indices (B, ...) from logits (B, C, ...): the largest channel, or above 0 where C is 1 (sigmoid).
+    """Class indices (B, ...), of ``dtype``, from logits (B, C, ...): the largest channel; C is 1: above 0 (sigmoid).
 
     Of equal channels the first one wins.
     """

@@ -218,18 +218,8 @@ def test_memory_stays_flat_over_2000_frames_of_1080p(tmp_path):
     wide = np.tile(frame, (1, 2, 1))[:1080]
     pictures = (np.ascontiguousarray(wide[:, n % 250 : n % 250 + 1920]) for n in range(2000))
     source = write_video(tmp_path / "in.mp4", pictures, plain=True)
-    words = [
-        "--input",
-        str(source),
-        "--output",
-        str(tmp_path / "out.mp4"),
-        "--size",
-        "256",
-        "--threads",
-        "2",
-        "--at-once",
-        "2",
-    ]
+    words = ["--input", str(source), "--output", str(tmp_path / "out.mp4"), "--size", "256"]
+    words += ["--threads", "2", "--at-once", "2"]
     process = subprocess.Popen([sys.executable, "-m", "bundle", "stream", *words], cwd=ROOT)
     curve = []
     while process.poll() is None:

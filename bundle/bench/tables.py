@@ -48,8 +48,8 @@ def machine(found: Row) -> str:
 
 def comparisons(about: Mapping[str, Any]) -> list[str]:
     """What the light network and its rule are for, in one sentence each: medians of the same run, most threads."""
-    found = [f"PNG to mask, {line}" for line in fastest(about["read_to_mask"])]
-    found += [f"the network alone, {line}" for line in fastest([r for r in about["inference"] if r["batch"] == 1])]
+    found = [f"PNG to mask, {line}" for line in quotients(about["read_to_mask"])]
+    found += [f"the network alone, {line}" for line in quotients([r for r in about["inference"] if r["batch"] == 1])]
     rates = {row["name"]: row["images_per_second"][1] for row in about["training"]}
     if rates:
         first, second = "less_net on LESSNet", "mean_teacher on SSL4MIS U-Net"
@@ -61,7 +61,7 @@ def comparisons(about: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def fastest(rows: Sequence[Row]) -> list[str]:
+def quotients(rows: Sequence[Row]) -> list[str]:
     """LESSNet by ONNX Runtime beside the U-Net in PyTorch, smallest images, most threads: a line for one at a time, and
     one for several at once where that was measured."""
     ours, eight, theirs = "LESSNet (ONNX Runtime)", "LESSNet (ONNX Runtime, INT8)", "SSL4MIS U-Net (PyTorch)"
