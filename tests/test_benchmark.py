@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bundle.__main__ import main
+from bundle.benchmark.lists import CurrentLists
 from bundle.benchmark.progress import Progress, expected_seconds
 from bundle.benchmark.results import RESULT, case_rows, find, public_commands
-from bundle.benchmark.runner import Place, execute, locked, score_anew, shares
+from bundle.benchmark.runner import Place, execute, locked, score_anew, set_aside, shares
 from bundle.benchmark.suite import Run, load_suite
 from scripts.errors import InputError
 from tests.small_suite import SUITE
@@ -163,6 +166,44 @@ def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set,
     assert main(arguments) == 0
     assert "image_size is 48 now, was 32" in capsys.readouterr().out
     assert {made.parent.name for made in second.rglob(RESULT)} == {"seed1", "seed1.before1"}
+
+
+def test_a_result_of_other_images_is_another_runs(suite, tmp_path, synthetic_set):
+    """Masks are added, images replaced: what was trained and tested on those of before must not stand beside it."""
+    shutil.copytree(synthetic_set, tmp_path / "set")
+    run = next(run for run in load_suite(suite()).runs if run.label_ratio == 0.5)
+    lists = CurrentLists(tmp_path)
+    known = lists(run)
+    assert set(known) == {"training", "unlabeled", "validation", "test"} and known["training"]["count"] > 0
+    assert lists(run) is known  # listed once
+    folder = tmp_path / "bench" / run.name
+    folder.mkdir(parents=True)
+    result = {"part": "test", "commands": public_commands(run), "cases": {}, "lists": known}
+    (folder / RESULT).write_text(json.dumps(result))
+    (folder / "run.json").write_text(json.dumps({"data": known}))
+    (folder / "train.log").write_text(f"$ {result['commands']['train']}\n")
+    told, state = [], Progress([run], [])
+    state.say = told.append
+    assert find(run, [tmp_path / "bench"], told.append, lists)["lists"] == known
+    set_aside(run, folder, lists, state)
+    assert not told and folder.is_dir()
+
+    splits = json.loads((tmp_path / "set" / "splits.json").read_text())
+    splits["val"].pop()
+    (tmp_path / "set" / "splits.json").write_text(json.dumps(splits))
+    changed = CurrentLists(tmp_path)
+    assert find(run, [tmp_path / "bench"], told.append, changed) is None
+    assert "the list of validation images is another one" in told.pop()
+    set_aside(run, folder, changed, state)  # a run that was cut cannot go on with other images
+    assert "the list of validation images" in told.pop() and (folder.parent / f"{folder.name}.before1").is_dir()
+
+
+def test_lists_that_cannot_be_known_compare_with_nothing(suite, tmp_path):
+    run = load_suite(suite()).runs[0]
+    assert CurrentLists(tmp_path)(run) is None  # an empty folder: the run itself says so
+    assert CurrentLists(tmp_path / "elsewhere")(run) is None
+    assert CurrentLists(tmp_path)(replace(run, settings={})) is None  # the embedded set
+    assert CurrentLists(tmp_path)(replace(run, kind="clustering")) is None
 
 
 def test_results_of_before_they_held_their_cases(suite, tmp_path):

@@ -37,6 +37,10 @@ def results(offset: float, noise: float, seeds=(0, 1)) -> list[dict]:
     ]
 
 
+def test_seeds_are_compared_on_the_cases_that_all_have():
+    assert case_means([{"a": 1.0, "b": 0.0}, {"b": 1.0, "c": 1.0}]) == {"b": 0.5}
+
+
 def test_paired_interval_against_a_plain_version():
     ours, theirs = results(0.05, 0.1), results(0.0, 0.1)
     difference, low, high = paired(ours, theirs)
@@ -138,8 +142,9 @@ def test_tables_have_a_line_a_method_and_a_dash_where_there_is_no_score():
     assert text.index("| ours |") < text.index("| cps |") < text.index("| plain |")
 
 
-def test_seeds_of_different_configs_are_marked():
-    results = [whole("ours", 0.7, 0.1, seed=seed) | {"definitions": f"d{seed}"} for seed in (0, 1)]
+@pytest.mark.parametrize("changed", [{"definitions": "b"}, {"lists": {"test": {"count": 3, "fingerprint": "b"}}}])
+def test_seeds_of_different_configs_or_test_images_are_marked(changed):
+    results = [whole("ours", 0.7, 0.1, seed=seed) | (changed if seed else {}) for seed in (0, 1)]
     assert "| 2* |" in markdown(summaries(grouped(results)), [], Suite("s", ()))
     assert "| 1 |" in markdown(summaries(grouped(results[:1])), [], Suite("s", ()))
 

@@ -59,6 +59,26 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
         ({"methods": {**SUITE["methods"], "supervised": {"kind": "magic"}}}, "'supervised' is of the kind magic"),
         ({"methods": {**SUITE["methods"], "supervised": {"kind": "clustering"}}}, "clustering alone has the ratio 0"),
         ({"grids": [{**SUITE["grids"][0], "label_ratios": [0]}]}, "clustering alone has the ratio 0"),
+        # a key that nobody reads would run another method under this one's name
+        (
+            {"methods": {**SUITE["methods"], "supervised": {"config": ["a.yaml"]}}},
+            "'supervised' under 'methods' .*'config'",
+        ),
+        ({"methods": {**SUITE["methods"], "supervised": {"setting": {"seed": 1}}}}, "unknown key 'setting'"),
+        ({"methods": {**SUITE["methods"], "supervised": {"settings": 3}}}, "settings 3"),
+        ({"methods": {**SUITE["methods"], "supervised": "configs/methods/cps.yaml"}}, "must be a mapping"),
+        (
+            {"methods": {**SUITE["methods"], "supervised": {"configs": "configs/methods/cps.yaml"}}},
+            "give a list of files",
+        ),
+        ({"methods": {**SUITE["methods"], "supervised": {"configs": ["configs/methods/magic.yaml"]}}}, "magic.yaml"),
+        ({"methods": ["supervised", "mean_teacher"]}, "'supervised', which is not defined under 'methods'"),
+        ({"data": {"set": {"kind": "training"}}}, "'set' under 'data' has the unknown key 'kind'"),
+        ({"grids": [{**SUITE["grids"][0], "setting": {}}]}, "a grid has the unknown key 'setting'"),
+        (
+            {"grids": [*SUITE["grids"], {**SUITE["grids"][0], "settings": {"image_size": 48}}]},
+            "with different settings",
+        ),
     ],
 )
 def test_a_wrong_suite_is_refused_by_name(suite, changes, named):
@@ -109,6 +129,16 @@ def test_commands_that_are_kept_can_be_pasted_into_a_shell():
     for name, text in public_commands(run).items():
         assert shlex.split(text) == [str(word) for word in commands(run, "output", "data")[name]]
     assert "\"['configs/train.json', 'configs/methods/less_net.yaml']\"" in public_commands(run)["train"]
+
+
+def test_commands_that_are_kept_do_not_say_where_the_data_lie():
+    run = Run("set", "small", "less_net", 0.05, 3, (), {"dataset_dir": "/home/someone/clinic/set"})
+    assert "--dataset_dir data/set " in public_commands(run)["train"]
+    assert "/home/someone/clinic/set" in map(str, commands(run, "output", "/elsewhere")["train"])
+
+
+def test_grids_may_name_a_run_twice(suite):
+    assert load_suite(suite(grids=SUITE["grids"] * 2)) == load_suite(suite())
 
 
 def test_a_run_is_known_by_its_settings_not_by_its_place():

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from bundle.benchmark.suite import load_suite
 from scripts.methods import ClusterPretraining
 from tests.methods.test_rules import RULES, SCRIBBLES, batch, student, unet
 from tests.tiny import ROOT
@@ -100,6 +101,13 @@ def test_as_many_images_pass_as_the_page_says(cells):
 def test_the_page_counts_the_passes_of_every_rule():
     rules = {name for name, content in OVERLAYS.items() if "method" in content}
     assert {cells[0].strip("`") for cells in rows("passes")} == rules
+
+
+def test_the_suite_for_own_data_is_one(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(next(block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.S) if "# mine.yaml" in block))
+    suite = load_suite(path)
+    assert len(suite.runs) == 5 * 2 * 3 + 2 and {run.settings["dataset_dir"] for run in suite.runs} == {"mine"}
 
 
 def test_formulas_reach_the_reader_whole():

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from scripts.data.volumes import read_volume, scale_volume, slice_affine, to_source
+from scripts.data.volumes import read_volume, scale_volume, slice_affine, turn_back
 from scripts.networks import UNet
 from scripts.transforms.resize import resize_plane
 from tests.data.test_dicom import write as write_dicom
@@ -105,7 +105,7 @@ def by_hand(path, network):
     for z in range(scaled.shape[-1]):
         logits = network(resize_plane(scaled[..., z], SIZE, antialias=True)[None])[0]
         slices.append(resize_plane(logits, scaled.shape[1:3]).argmax(0).numpy())
-    return to_source(np.stack(slices, axis=-1), volume)
+    return turn_back(np.stack(slices, axis=-1), volume.source_affine, volume.plane)
 
 
 def test_masks_of_volumes_lie_on_their_source_and_equal_single_slices(predicted, network):

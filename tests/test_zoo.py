@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from monai.bundle import ConfigParser, verify_net_in_out
 
 from bundle import package
@@ -156,7 +157,8 @@ def test_every_import_is_listed(bundle, metadata):
     assert always <= {*OWN_KEYS, *metadata["required_packages_version"]}
     assert always <= pinned and always <= needed
     assert later <= needed | extras
-    assert project["version"] == metadata["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project["version"] == metadata["version"] == cited["version"]
 
 
 def test_every_part_of_the_configs_comes_from_a_listed_package(bundle, metadata):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bundle.benchmark.lists import CurrentLists
 from bundle.benchmark.plots import read_latencies
 from bundle.benchmark.results import find
 from bundle.benchmark.runner import run_all
@@ -65,12 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
     chosen = choose(suite.runs, arguments.only, arguments.suite)
     folders = [output, *finished(arguments.results), *([Path(arguments.publish)] if arguments.publish else [])]
+    lists = CurrentLists(Path(arguments.data))
     left: list[str] = []
     if not arguments.tables:
-        done = {one.name: result for one in suite.runs if (result := find(one, folders))}
+        done = {one.name: result for one in suite.runs if (result := find(one, folders, lists=lists))}
         check_data([one for one in chosen if one.name not in done], arguments.data)
-        left = run_all(chosen, done, output, Path(arguments.data), arguments.workers, arguments.minutes * 60)
-    results = [result for one in suite.runs if (result := find(one, folders, print if arguments.tables else quiet))]
+        left = run_all(chosen, done, output, lists, arguments.workers, arguments.minutes * 60)
+    tell = print if arguments.tables else quiet
+    results = [result for one in suite.runs if (result := find(one, folders, tell, lists))]
     print(write_summary(suite, results, output, arguments.bench))
     print(f"Tables, plots and the page are in {output}")
     if arguments.publish:

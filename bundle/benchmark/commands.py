@@ -10,6 +10,7 @@ from typing import Any
 
 from bundle.benchmark.suite import Run
 
+TRAINING_CONFIG = "configs/train.json"
 CLUSTERS = "clusters"  # what a clustering writes into, below the folder of its run
 #: the file that a cut run of each kind goes on from
 GOES_ON = {"training": "latest.pt", "clustering": f"{CLUSTERS}/clustering.json"}
@@ -32,7 +33,7 @@ def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool =
         return {"cluster": _command("clustering", ["configs/clustering.json", *run.configs], settings | own)}
     settings |= {"label_ratio": run.label_ratio, "seed": run.seed, "output_dir": folder}
     score = {"ckpt_path": Path(folder, "model.pt"), "part": run.part, "overwrite": "true"}
-    files = ["configs/train.json", *run.configs]
+    files = [TRAINING_CONFIG, *run.configs]
     return {
         "train": _command("training", files, settings | ({"resume": "true"} if resume else {})),
         "evaluate": _command("evaluating", [*files, "configs/evaluate.json"], settings | score),

@@ -12,6 +12,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from itertools import accumulate
 from math import fsum
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.benchmark.commands import CLUSTERS, commands, first
+from bundle.benchmark.lists import Lists, other_images
 from bundle.benchmark.suite import ROOT, Run
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -93,6 +95,9 @@ def clustered(folder: Path) -> dict[str, Any]:
 
 def public_commands(run: Run) -> dict[str, str]:
     """The commands of a run, data below ``data``, results in ``output``."""
+    folder = Path(run.settings.get("dataset_dir") or "")
+    if folder.is_absolute():  # where a data set lies on this machine is nobody else's business
+        run = replace(run, settings={**run.settings, "dataset_dir": folder.name})
     return {name: " ".join(map(quoted, map(str, line))) for name, line in commands(run, OUTPUT, DATA).items()}
 
 
@@ -189,19 +194,26 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged or not whole ({error}): remove it, and the run is made again.") from error
 
 
-def find(run: Run, folders: Sequence[Path], tell: Callable[[str], None] = print) -> dict[str, Any] | None:
-    """The result of a run in the first folder that has it, made with the settings of the suite as it is now.
+def find(
+    run: Run,
+    folders: Sequence[Path],
+    tell: Callable[[str], None] = print,
+    lists: Callable[[Run], Lists | None] = lambda _: None,
+) -> dict[str, Any] | None:
+    """The result of a run in the first folder that has it, made with the settings and the images that it has now.
 
     Args:
         run: of the suite.
         folders: each the output or the published results of a suite.
-        tell: takes one line for a result that was made with other settings, which is another run's.
+        tell: takes one line for a result that was made with other settings or images, which is another run's.
+        lists: the images that a run would use now; None where that is not known.
     """
     for folder in folders:
         for path in (folder / run.name / RESULT, folder / PUBLISHED / f"{run.name}.json"):
             if path.is_file():
                 result = read(path)
                 changed = difference(run, first(result["commands"])[1]) or part_changed(run, result)
+                changed = changed or other_images(lists(run), result.get("lists"))
                 if not changed:
                     return {**result, "commands": public_commands(run)}
                 tell(f"{path}: {changed}; this is another run and does not count")

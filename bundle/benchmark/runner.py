@@ -20,10 +20,12 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from bundle.benchmark.commands import GOES_ON, commands, first
+from bundle.benchmark.lists import CurrentLists, other_images
 from bundle.benchmark.progress import Progress
 from bundle.benchmark.results import RESULT, collect, difference, write
 from bundle.benchmark.suite import ROOT, Run
 from scripts.errors import InputError
+from scripts.run import RUN_FILE
 
 try:
     import fcntl
@@ -37,7 +39,7 @@ def run_all(
     runs: Sequence[Run],
     done: Mapping[str, Mapping[str, Any]],
     output: Path,
-    data_root: Path,
+    lists: CurrentLists,
     workers: int = 1,
     seconds: float = 0,
 ) -> list[str]:
@@ -47,7 +49,7 @@ def run_all(
         runs: of the suite, in the order of their running.
         done: the results that are there, by the name of their run.
         output: folder of the runs.
-        data_root: folder below which the data sets lie.
+        lists: the images that each run would use now.
         workers: how many at a time; each gets its share of the cores to itself.
         seconds: time after which nothing more is begun and what runs is stopped; 0: none.
 
@@ -64,7 +66,7 @@ def run_all(
     def work(run: Run) -> str | None:
         cores = places.get()
         try:
-            return None if not state.over() and one_run(run, output / run.name, data_root, cores, state) else run.name
+            return None if not state.over() and one_run(run, output / run.name, lists, cores, state) else run.name
         finally:
             places.put(cores)
 
@@ -94,13 +96,13 @@ def shares(workers: int) -> list[list[int]]:
     return [cores[worker::workers] or [cores[worker % len(cores)]] for worker in range(workers)]
 
 
-def one_run(run: Run, folder: Path, data_root: Path, cores: Sequence[int], state: Progress) -> bool:
+def one_run(run: Run, folder: Path, lists: CurrentLists, cores: Sequence[int], state: Progress) -> bool:
     """Trains, evaluates, writes the result; False if one of them failed, time ran out, or another process is at it."""
     with locked(folder) as lock:
         if lock is None:
             state.end(run, "is being run by another process")
             return False
-        return steps(run, folder, data_root, Place(cores, lock), state)
+        return steps(run, folder, lists, Place(cores, lock), state)
 
 
 class Place(NamedTuple):
@@ -124,16 +126,16 @@ def locked(folder: Path) -> Iterator[int | None]:
             yield stream.fileno()
 
 
-def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress) -> bool:
+def steps(run: Run, folder: Path, lists: CurrentLists, place: Place, state: Progress) -> bool:
     """The run's commands, one after the other, and its result."""
-    set_aside(run, folder, state)
+    set_aside(run, folder, lists, state)
     score_anew(run, folder)
     if not (folder / GOES_ON[run.kind]).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # cut before its first checkpoint: the bundle would refuse the folder
     folder.mkdir(parents=True, exist_ok=True)
     state.start(run)
     resume = (folder / GOES_ON[run.kind]).is_file()
-    for name, command in commands(run, folder, data_root, resume).items():
+    for name, command in commands(run, folder, lists.data_root, resume).items():
         if (folder / f"{name}.done").is_file():
             continue
         code = execute(command, folder / f"{name}.log", place, state)
@@ -152,11 +154,13 @@ def steps(run: Run, folder: Path, data_root: Path, place: Place, state: Progress
     return True
 
 
-def set_aside(run: Run, folder: Path, state: Progress) -> None:
-    """Renames a folder whose run had other settings than the suite has now; nothing of it is lost."""
+def set_aside(run: Run, folder: Path, lists: CurrentLists, state: Progress) -> None:
+    """Renames a folder whose run had other settings or images than it has now; nothing of it is lost."""
     log = folder / f"{first(commands(run, folder, ''))[0]}.log"
     line = log.open().readline() if log.is_file() else ""
     changed = difference(run, line.removeprefix("$ ")) if line else ""
+    if not changed and (folder / RUN_FILE).is_file():
+        changed = other_images(lists(run), json.loads((folder / RUN_FILE).read_text())["data"])
     if not changed:
         return
     kept = next(path for n in range(1, 1000) if not (path := folder.with_name(f"{folder.name}.before{n}")).exists())

@@ -59,11 +59,12 @@ def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[st
 
     ``difference`` is to the baseline on the same network, ``peer_difference`` to the best peer on the same network,
     ``any_difference`` to the best peer on any network; always on the same data and labels. Which peer is best,
-    validation says, not the test. ``mixed``: the configs changed between the seeds.
+    validation says, not the test. ``mixed``: the configs or the test images changed between the seeds.
     """
     found = groups[group]
     row: dict[str, Any] = {**group._asdict(), "seeds": len(found)}
-    row["mixed"] = len({result.get("definitions") for result in found}) > 1
+    tested = {str(result.get("lists", {}).get("test")) for result in found}
+    row["mixed"] = len({result.get("definitions") for result in found}) > 1 or len(tested) > 1
     for name, (_, factor) in SCORES.items():
         if all(name not in r["scores"] for r in found):
             continue
@@ -146,6 +147,6 @@ def paired(
 
 
 def case_means(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean by key over tables of the same keys."""
-    keys = tables[0] if tables else ()
+    """Mean by key over tables, of the keys that all of them have."""
+    keys = [key for key in tables[0] if all(key in table for table in tables)] if tables else []
     return {key: math.fsum(table[key] for table in tables) / len(tables) for key in keys}

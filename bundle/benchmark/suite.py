@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,10 +94,14 @@ def load_suite(path: str | Path) -> Suite:
     suite = _read(Path(path))
     if "extends" in suite:
         suite = _read(Path(path).parent / str(suite.pop("extends"))) | suite
-    unknown = sorted(set(suite) - KEYS)
-    if unknown:
-        raise InputError(f"{path} has the unknown key '{unknown[0]}': its keys are {', '.join(sorted(KEYS))}.")
-    runs = {run.name: run for grid in suite.get("grids") or [] for run in _expand(suite, grid, path)}
+    _check_keys(suite, KEYS, str(path))
+    runs: dict[str, Run] = {}
+    for run in (run for grid in suite.get("grids") or [] for run in _expand(suite, grid, path)):
+        if runs.setdefault(run.name, run) != run:
+            raise InputError(
+                f"{path}: two grids have {run.name} with different settings: give one of them a method, network or "
+                "data of another name."
+            )
     if not runs:
         raise InputError(f"{path} has no grids, so there is nothing to run: add some.")
     baseline, peers = suite.get("baseline", ""), tuple(suite.get("peers") or ())
@@ -144,21 +148,43 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_keys(entry: Any, keys: Collection[str], what: str) -> None:
+    """Refuses an entry that is no mapping, or has a key that nothing would read."""
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{what} is {entry!r}: it must be a mapping with the keys {', '.join(sorted(keys))}.")
+    unknown = sorted(map(str, set(entry) - set(keys)))
+    if unknown:
+        raise InputError(f"{what} has the unknown key '{unknown[0]}': its keys are {', '.join(sorted(keys))}.")
+    if not isinstance(entry.get("settings") or {}, Mapping):
+        raise InputError(f"{what} has the settings {entry['settings']!r}: they must be a mapping of keys to values.")
+
+
+def _definition(suite: Mapping[str, Any], part: str, name: str, path: str | Path) -> Mapping[str, Any]:
+    """What the suite says of a name of a grid."""
+    defined = suite.get(part) or {}
+    if not isinstance(defined, Mapping) or name not in defined:
+        raise InputError(f"{path}: a grid names '{name}', which is not defined under '{part}'.")
+    entry = defined[name] or {}
+    what = f"{path}: '{name}' under '{part}'"
+    _check_keys(entry, {"configs", "settings", *(["kind"] if part == "methods" else [])}, what)
+    configs = entry.get("configs") or []
+    if not isinstance(configs, list) or not all((ROOT / str(config)).is_file() for config in configs):
+        raise InputError(f"{what} has the configs {configs!r}: give a list of files, as [configs/methods/cps.yaml].")
+    return entry
+
+
 def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path) -> Iterator[Run]:
+    _check_keys(grid, {*AXES, "settings"}, f"{path}: a grid")
     missing = [axis for axis in AXES if not isinstance(grid.get(axis), list)]
     if missing:
         raise InputError(f"{path}: a grid has no list '{missing[0]}': it needs {', '.join(AXES)}.")
-    for part in PARTS:
-        for name in grid[part]:
-            if name not in (suite.get(part) or {}):
-                raise InputError(f"{path}: a grid names '{name}', which is not defined under '{part}'.")
     for data, network, method, ratio, seed in itertools.product(*(grid[axis] for axis in AXES)):
-        parts = [suite[part][name] or {} for part, name in zip(PARTS, (data, network, method))]
+        parts = [_definition(suite, part, name, path) for part, name in zip(PARTS, (data, network, method))]
         settings = dict(suite.get("settings") or {})
         for one in (*parts, grid):
             settings |= one.get("settings") or {}
         configs = tuple(config for one in parts for config in one.get("configs") or [])
-        kind = (suite["methods"][method] or {}).get("kind", KINDS[0])
+        kind = parts[-1].get("kind", KINDS[0])
         if kind not in KINDS or (kind == "clustering") != (float(ratio) == 0):
             raise InputError(
                 f"{path}: '{method}' is of the kind {kind} and has the label ratio {ratio} in a grid: the kinds are "

@@ -155,6 +155,9 @@ def _open_all(
         if name != "unlabeled" and not item.get("label"):
             message = f"{item['image']} has no mask: add one or move the image to 'unlabeled'."
             opened.problems.append(Problem("no_mask", item["image"], message))
+        if opened.classes is not None and item["label"] == item.get("scribble"):
+            stored = class_counts(opened.label.array.astype(np.uint8))
+            opened.problems += binary_scribble(item["label"], stored, num_classes)
         return opened.problems[:1], None if opened.classes is None else class_counts(opened.classes)
 
     entries = list(entries_of(datalist))
@@ -191,6 +194,20 @@ def _shown(future: Future[list[Result]], bar: tqdm) -> list[Result]:
     results = future.result()
     bar.update(len(results))
     return results
+
+
+def binary_scribble(path: str, counts: np.ndarray, num_classes: int) -> list[Problem]:
+    """A problem if a scribble of two classes (pixels of each of the 256 values) holds 0 and 255 alone, or 255 alone.
+
+    :class:`~scripts.data.reader.MaskReader` would take it for a binary mask: lesion wherever nobody drew.
+    """
+    if num_classes != 2 or not counts[IGNORE_INDEX] or counts[1:IGNORE_INDEX].any():
+        return []
+    message = (
+        f"The scribble {path} holds no value but 0 and 255, which is how a mask says lesion: store 2 where nobody drew "
+        "and pass --ignore_value 2, or let 'python -m bundle prepare' write the set."
+    )
+    return [Problem("scribble_values", path, message)]
 
 
 def class_counts(classes: np.ndarray) -> np.ndarray:

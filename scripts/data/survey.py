@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.data.checks import Problem, entries_of, in_threads, listed_twice, open_item
+from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads, listed_twice, open_item
 from scripts.data.decode import Decoded
 from scripts.data.files import Item
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
@@ -109,6 +109,7 @@ class _Census:
         self.alike: dict[bytes, list[tuple[str, Item, bytes]]] = defaultdict(list)
         self.strokes = {name: np.zeros(256, dtype=np.int64) for name in ("strokes", "paired", "agreeing", "masks")}
         self.scribbled = 0
+        self.unclear: list[tuple[str, np.ndarray]] = []  # scribbles that two classes would make masks of
 
     def take(self, entries: Sequence[tuple[str, Item]], images: ImageReader | None) -> None:
         """Opens the files of all entries and completes the survey."""
@@ -145,6 +146,8 @@ class _Census:
         self.scribbled += int(facts.scribble.sum())
         self.strokes["strokes"] += facts.scribble
         self._remember(path, "scribble", facts.scribble, False)
+        if binary_scribble(path, facts.scribble, 2):
+            self.unclear.append((path, facts.scribble))
         if facts.mask is not None:
             self.strokes["paired"] += facts.scribble
             self.strokes["agreeing"] += facts.agreeing
@@ -179,6 +182,8 @@ class _Census:
                 readers[what].convert(Decoded(values[None, None], np.eye(4), lossy=lossy), path)
             except InputError as error:
                 found.problems.append(Problem(f"{what}_values", path, str(error)))
+        for path, counts in self.unclear:
+            found.problems += binary_scribble(path, counts, found.num_classes)
         for name, (plain, binary) in self.tallies.items():
             found.tallies[name] = plain.join(binary, as_binary=found.num_classes == 2)
 

@@ -141,11 +141,6 @@ def check_same_grid(
         )
 
 
-def to_source(array: np.ndarray, volume: Volume) -> np.ndarray:
-    """An array (X, Y, Z) in the grid of ``volume.array`` turned back into the axes of its source."""
-    return turn_back(array, volume.source_affine, volume.plane)
-
-
 def turn_back(array: np.ndarray, source_affine: np.ndarray, plane: str) -> np.ndarray:
     """An array (X, Y, Z) of a plane turned into the axes that have ``source_affine`` (4, 4)."""
     axes = orientations.io_orientation(source_affine)

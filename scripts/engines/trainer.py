@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,9 +16,28 @@ from torch import Tensor, nn
 
 from scripts.engines.allocator import keep_freed_memory
 from scripts.engines.precision import Precision
+from scripts.errors import InputError
 from scripts.switches import as_bool
 
 Batch = dict[str, dict[str, Any]]
+
+
+@contextmanager
+def enough_to_average() -> Iterator[None]:
+    """Says what to do where BatchNorm is given one value: one small image, whose coarsest map is a single pixel.
+
+    Raises:
+        InputError: it was.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "One image of this size leaves BatchNorm a single value to average: pass --batch_size 2 (and "
+            "--unlabelled_batch_size 2), or larger views by --image_size and --progressive_size 1"
+        ) from error
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
@@ -164,7 +184,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             self.precision.decide(self.student, self.image_of(batchdata.get("unlabelled") or batchdata["labelled"]))
         self.amp = bool(self.precision.chosen)
         self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
-        with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
+        with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs), enough_to_average():
             losses = self.rule(self.network, batch, progress)
             total = self.rule.total(losses, progress)
         engine.state.output = self.output(batchdata, losses, total)

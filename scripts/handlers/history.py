@@ -27,7 +27,6 @@ logger = logging.getLogger("less_net")
 #: shares that ought to stay inside these bounds; lesions are small, so little foreground is not yet a collapse
 SHARES = {
     "accepted": (0.01, 0.999),
-    "pseudo_foreground": (0.001, 0.999),
     "predicted_foreground": (0.001, 0.999),
 }
 

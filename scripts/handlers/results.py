@@ -192,9 +192,12 @@ class EvaluationResults:
                 panel = pictures.case_panel(case, self.class_names)
                 pictures.save(panel, overlays / f"{kind}_{rank}_{Path(str(self.keys[i])).name}.png")
                 rows.setdefault(kind.capitalize(), []).append(case)
-        pictures.save(pictures.contact_sheet(rows, self.class_names), self.folder / "cases.png")
-        worst = {"Worst": rows.get("Worst", next(iter(rows.values())))}
-        pictures.save(pictures.error_sheet(worst), self.folder / "errors.png")
+        for name in ("cases.png", "errors.png"):
+            (self.folder / name).unlink(missing_ok=True)
+        if rows:  # --cases 0 shows no image
+            pictures.save(pictures.contact_sheet(rows, self.class_names), self.folder / "cases.png")
+            worst = {"Worst": rows.get("Worst", next(iter(rows.values())))}
+            pictures.save(pictures.error_sheet(worst), self.folder / "errors.png")
         pooled = confusion.sum(0).numpy()
         pictures.save(pictures.confusion_picture(pooled, self.class_names), self.folder / "confusion.png")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -87,9 +88,15 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
         trained = parameters.get(key, value)
         if _plain(trained) != _plain(value):
             raise InputError(
-                f"{path} was trained with {key} {trained}, but {key} is {value} here: pass --{key} "
-                f"{json.dumps(trained).replace(' ', '')}"
+                f"{path} was trained with {key} {trained}, but {key} is {value} here: pass --{key} {_typed(trained)}"
             )
+
+
+def _typed(value: Any) -> str:
+    """A parameter as one types it into a shell: a text in quotes where it needs some, a list without spaces."""
+    if value is None:
+        return "'$None'"  # MONAI leaves a plain None out without a word
+    return shlex.quote(value) if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def run_of(path: str) -> dict[str, Any]:

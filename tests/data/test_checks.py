@@ -141,3 +141,27 @@ def test_results_come_in_order_and_an_error_ends_the_work():
     assert list(in_threads(str, [], "nothing")) == []
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda number: 1 // (500 - number), range(1000), "dividing"))
+
+
+def scribbled(datalist, folder, value):
+    """The lists with scribbles for labels, which hold ``value`` where nobody drew; the first has no lesion."""
+    training = []
+    for n, item in enumerate(datalist["training"]):
+        width, height = Image.open(item["image"]).size
+        scribble = np.full((height, width), value, np.uint8)
+        scribble[0], scribble[1] = 0, min(n, 1)
+        path = str(folder / f"scribble{n}.png")
+        Image.fromarray(scribble).save(path)
+        training.append({**item, "scribble": path, "label": path})
+    return {**datalist, "training": training}
+
+
+def test_a_scribble_that_would_be_read_as_a_mask_is_refused(datalist, tmp_path):
+    """0 and 255 alone say lesion, of two classes: all that nobody annotated would be one."""
+    drawn = scribbled(datalist, tmp_path, 255)
+    with pytest.raises(InputError, match=r"scribble0.png holds no value but 0 and 255.*--ignore_value 2") as caught:
+        check_datalist(drawn)
+    assert "scribble1.png" not in str(caught.value)  # lesion strokes of 1 tell that 255 is none
+    check_datalist(drawn, num_classes=3)
+    check_datalist(scribbled(datalist, tmp_path, 2), ignore_value=2)
+    check_datalist(datalist)  # masks of 0 and 255 stay what they are

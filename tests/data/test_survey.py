@@ -296,3 +296,17 @@ def test_two_thousand_images_need_little_memory(tmp_path):
     tracemalloc.stop()
     assert not found.problems and report(found)["lesions"]["1"]["count"] == 2000
     assert peak / 2000 < 6000, f"{peak / 2000:.0f} bytes an item"
+
+
+def test_scribbles_that_training_would_read_as_masks_are_found(root):
+    (root / "scribbles").mkdir()
+    rows = ["key,image,mask,scribble"]
+    for n, key in enumerate(KEYS):
+        scribble = np.full((8, 12), 255)
+        scribble[0], scribble[1] = 0, min(n, 1)  # no lesion is drawn on the first
+        save(scribble, root / f"scribbles/{key}.png")
+        rows.append(f"{key},images/{key}.png,masks/{key}.png,scribbles/{key}.png")
+    (root / "pairs.csv").write_text("\n".join(rows))
+    for classes, problems in ((None, ["k00.png"]), (2, ["k00.png"]), (3, [])):
+        found = [problem for problem in survey(root, num_classes=classes).problems if problem.kind == "scribble_values"]
+        assert [problem.file[-7:] for problem in found] == problems, classes

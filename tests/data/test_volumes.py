@@ -18,7 +18,7 @@ from scripts.data.volumes import (
     read_volume,
     scale_volume,
     slice_affine,
-    to_source,
+    turn_back,
 )
 from scripts.errors import InputError
 
@@ -49,7 +49,7 @@ def test_every_axis_order_is_shown_right_and_goes_back(tmp_path, plane):
     for affine in affines():
         volume = read_volume(write(tmp_path / "a.nii", values, affine), plane)
         assert volume.plane == plane and volume.source_shape == (4, 5, 6) and volume.array.dtype == np.int16
-        np.testing.assert_array_equal(to_source(volume.array[0], volume), values)
+        np.testing.assert_array_equal(turn_back(volume.array[0], volume.source_affine, volume.plane), values)
         directions = volume.affine[:3, :3] / np.array(volume.spacing)
         assert (np.einsum("ij,ji->i", VIEW[plane], directions) > 0.8).all()
         # the same value lies at the same place, whichever way it is stored

@@ -8,7 +8,10 @@ from ignite.engine import Events
 
 from scripts.data.streams import TwoStreamLoader
 from scripts.engines import SemiSupervisedTrainer
+from scripts.engines.trainer import enough_to_average
+from scripts.errors import InputError
 from scripts.methods import MeanTeacher, SigmoidRamp, Supervised
+from scripts.networks import LESSNet
 from scripts.transforms import WeakView
 from tests.tiny import TinyNetwork, items, trainer
 
@@ -45,6 +48,15 @@ def test_the_rule_gets_the_weak_view_of_both_streams_and_the_progress():
     assert all(batch["labelled"]["image"].min() >= 1 and batch["unlabelled"]["image"].min() >= 1 for _, batch in seen)
     assert all(batch["labelled"]["label"].dtype == torch.long for _, batch in seen)
     assert all("label" not in batch["unlabelled"] for _, batch in seen)
+
+
+def test_one_image_too_small_to_be_averaged_is_told_with_the_mend():
+    network = LESSNet()
+    network.train()
+    with pytest.raises(InputError, match="pass --batch_size 2"), enough_to_average():
+        network(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="another"), enough_to_average():
+        raise ValueError("another")
 
 
 def test_the_gradient_is_clipped():

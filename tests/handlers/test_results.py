@@ -120,6 +120,14 @@ def test_another_evaluation_is_kept_unless_overwriting(tmp_path):
     assert (tmp_path / "per_image.csv").read_bytes() == before
 
 
+def test_without_cases_no_image_is_shown(tmp_path):
+    """Pictures of patients may be wanted in no file: those of an evaluation before go as well."""
+    evaluate(tmp_path, a_dataset())
+    evaluate(tmp_path, a_dataset(), cases=0, overwrite=True)
+    assert {path.name for path in tmp_path.rglob("*.png")} == {"confusion.png"}
+    assert "All 0 cases" not in (tmp_path / "report.html").read_text()
+
+
 def test_pictures_show_the_prediction_that_was_scored(tmp_path):
     dataset = a_dataset()
     evaluator = evaluate(tmp_path, dataset)

@@ -1,0 +1,70 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which images a run would use now: a result made with other ones is another run's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from bundle.benchmark.commands import TRAINING_CONFIG
+from bundle.benchmark.suite import ROOT, Run
+from scripts.run import summary
+
+Lists = Mapping[str, Mapping[str, Any]]
+
+
+class CurrentLists:
+    """The lists of images that runs would use now, found by the bundle's own configs; each set is listed once.
+
+    Args:
+        data_root: folder below which the data sets lie.
+    """
+
+    def __init__(self, data_root: Path) -> None:
+        self.data_root = data_root
+        self.known: dict[str, Lists | None] = {}
+
+    def __call__(self, run: Run) -> Lists | None:
+        """Count and fingerprint by list, as ``run.json`` has them; None where the data are not at hand.
+
+        Also where they are the embedded set, which is always the same, where a clustering keeps no such record, and
+        where the data cannot be listed: the run itself says what is wrong then.
+        """
+        folder = run.settings.get("dataset_dir")
+        if not folder or run.kind != "training" or not Path(self.data_root, folder).exists():
+            return None
+        parser = ConfigParser()
+        parser.read_config([str(ROOT / config) for config in (TRAINING_CONFIG, *run.configs)])
+        parser.update({key: value for key, value in run.settings.items() if "#" not in key})
+        parser.update({"dataset_dir": str(Path(self.data_root, folder).absolute())})
+        parser.update({"label_ratio": run.label_ratio, "seed": run.seed})
+        given = repr({key: parser.get(value[1:]) for key, value in parser["datalist"].items() if value[:1] == "@"})
+        if given not in self.known:
+            self.known[given] = listed(parser)
+        return self.known[given]
+
+
+def listed(parser: ConfigParser) -> Lists | None:
+    """The lists of a config, None if they cannot be made."""
+    logger = logging.getLogger("less_net")
+    logger.disabled, before = True, logger.disabled  # what it has to say, it says in each run
+    try:
+        return {name: summary(items) for name, items in parser.get_parsed_content("datalist").items()}
+    except RuntimeError:  # MONAI makes one of every error of a component
+        return None
+    finally:
+        logger.disabled = before
+
+
+def other_images(now: Lists | None, then: Lists | None) -> str:
+    """The first list that has other images now than then; empty where all are the same, or one side is not known."""
+    for name in {**(now or {}), **(then or {})} if now and then else ():
+        if now.get(name) != then.get(name):
+            counts = " now, ".join(f"{side.get(name, {}).get('count', 0)}" for side in (now, then))
+            return f"the list of {name} images is another one ({counts} before)"
+    return ""
