@@ -134,7 +134,7 @@ def build_network(
 ) -> torch.nn.Module:
     """The config's network with its weights, which computes with so many threads."""
     torch.set_num_threads(threads)  # ONNX Runtime takes them, and leaves PyTorch one
-    network = parsed(parser, "network")
+    network = parsed(parser, "network_on_backend")
     if not is_onnx(arguments):
         StrictCheckpointLoader(arguments.weights, network, settings)()
     return network
@@ -147,7 +147,7 @@ def build_parser(arguments: argparse.Namespace) -> ConfigParser:
     values |= {"bundle_root": str(ROOT), "ckpt_path": arguments.weights, "backend": backend}
     parser: ConfigParser = read_config(arguments.config, values)
     if is_onnx(arguments):
-        parser["network#spinning"] = False  # decoder, drawing and encoder need the cores meanwhile
+        parser["network_on_backend#spinning"] = False  # decoder, drawing and encoder need the cores meanwhile
     return parser
 
 

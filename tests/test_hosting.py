@@ -9,14 +9,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
 
+from bundle.label.app_folder import Settings, build_app, model_name
 from scripts.data.pool import datalist_beside
 from scripts.data.volumes import read_volume
 from scripts.files import load_checkpoint
 from scripts.hosting import handed_over, model_file
 from tests.folders import save_volume, volumes
 from tests.test_run import mask_of
-from tests.tiny import error_text, workflow
+from tests.tiny import ROOT, error_text, workflow
 
 
 @pytest.fixture
@@ -80,6 +82,30 @@ def test_training_uses_the_rest_of_the_folder_and_publishes_its_weights(studies,
     assert all(torch.equal(published[key], own[key]) for key in own)
     assert not (root / "data").exists()  # no synthetic set
     assert ("val_mean_dice" in (root / "output" / "history.csv").read_text()) == (validation == "one")
+
+
+@pytest.mark.parametrize("rule", ["crii_net", "dmpls", "scribsd_plus"])
+def test_what_an_app_trains_in_a_wrapper_fits_its_inference(studies, tmp_path, rule):
+    overlays = [ROOT / "configs" / name for name in ("networks/unet.yaml", f"methods/{rule}.yaml")]
+    values = ["image_size=32", "epoch_length=2", "batch_size=2", "network_def#channels=[4,4,8,8,8]"]
+    build_app(tmp_path / "app", Settings(overlays=overlays, values=values))
+    root = tmp_path / "app" / "model" / model_name(tmp_path / "app")
+    before = (root / "models" / "model.pt").read_bytes()
+    settings = {"bundle_root": str(root), "device": "cpu", "train#trainer#max_epochs": 1}
+    made = ConfigWorkflow(
+        config_file=str(root / "configs" / "train.json"),
+        workflow_type="train",
+        logging_file=False,
+        **settings | {"train#dataset#data": labelled(studies)},
+    )
+    made.initialize()
+    made.run()
+    assert (root / "models" / "model.pt").read_bytes() != before
+    parser = ConfigParser()
+    parser.read_config(str(root / "configs" / "inference.json"))
+    network = parser.get_parsed_content("network")  # what the app answers with
+    network.load_state_dict(load_checkpoint(root / "models" / "model.pt"))
+    assert type(network).__name__ == {"crii_net": "CoarseRefined"}.get(rule, "UNet")
 
 
 def test_the_weights_before_are_kept_and_a_failed_training_changes_none(studies, tmp_path):

@@ -5,6 +5,7 @@
 import pytest
 from monai.bundle import ConfigParser
 
+from scripts.networks import CoarseRefined, LESSNet
 from scripts.overrides import referenced
 from tests.test_configs import OVERLAYS
 from tests.tiny import ROOT, workflow
@@ -31,3 +32,15 @@ def test_the_network_of_an_overlay_can_be_made(path, synthetic_set, tmp_path):
     )
     assert made.check_properties() == []
     assert sum(p.numel() for p in made.parser.get_parsed_content("network").parameters()) > 1e6
+
+
+@pytest.mark.parametrize("overlay", ["networks/coarse_refined.yaml", "methods/crii_net.yaml"])
+@pytest.mark.parametrize("bases", [["train.json"], ["train.json", "evaluate.json"], ["inference.json"]], ids=str)
+def test_a_wrapper_stands_around_the_network_of_every_config(bases, overlay):
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "configs" / name) for name in (*bases, overlay)])
+    parser.update({"bundle_root": str(ROOT), "device": "cpu"})
+    network = parser.get_parsed_content("network")
+    assert type(network) is CoarseRefined and type(network.network) is LESSNet
+    if bases == ["inference.json"]:
+        assert parser.get_parsed_content("network_on_backend") is network

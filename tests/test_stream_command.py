@@ -19,17 +19,19 @@ from PIL import Image
 from bundle.__main__ import main
 from scripts import export, pictures
 from scripts.data.synthetic_frames import draw_patient, paint_frame
-from scripts.networks import LESSNet
+from scripts.networks import CoarseRefined, LESSNet
 from tests.folders import content_of
 from tests.streaming.videos import arguments, read_video, scenes, write_video
 from tests.tiny import ROOT
 
+WRAPPED = [str(ROOT / "configs" / name) for name in ("inference.json", "networks/coarse_refined.yaml")]
 
-def inferred(images, output, **settings):
+
+def inferred(images, output, configs, **settings):
     """The masks that the real inference writes for a folder, one image at a time as a stream is predicted."""
     common = {"bundle_root": str(ROOT), "dataset_dir": str(images), "output_dir": str(output), "batch_size": 1}
     workflow = ConfigWorkflow(
-        config_file=str(ROOT / "configs" / "inference.json"),
+        config_file=configs,
         workflow_type="infer",
         logging_file=False,
         **common,
@@ -55,23 +57,25 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("form", ["pt", "onnx"])
+@pytest.mark.parametrize("form", ["pt", "onnx", "wrapped onnx"])
 @pytest.mark.parametrize("video", [True, False])
 def test_masks_are_those_of_inference(tmp_path, synthetic_set, threads, form, video):
     made = [np.asarray(Image.open(path))[:, :29] for path in sorted((synthetic_set / "images").iterdir())[:4]]
     images = write_frames(tmp_path / "in", made)
-    weights, backend = ROOT / "models" / "model.pt", "torch"
-    if form == "onnx":
+    weights, backend, configs = ROOT / "models" / "model.pt", "torch", WRAPPED[:1]
+    if form != "pt":
         network = LESSNet().eval()
         network.load_state_dict(torch.load(weights, weights_only=True))
+        if form == "wrapped onnx":
+            network, configs = CoarseRefined(network).eval(), WRAPPED
         weights, backend = tmp_path / "model.onnx", "onnxruntime"
         weights.write_bytes(export.to_onnx(network, torch.rand(2, 3, 64, 64)))
-    expected = inferred(images, tmp_path / "masks", image_size=64, backend=backend, ckpt_path=str(weights))
+    expected = inferred(images, tmp_path / "masks", configs, image_size=64, backend=backend, ckpt_path=str(weights))
     source = write_video(tmp_path / "in.mkv", made, "ffv1") if video else images
     before = content_of(images)
     words = ["--input", source, "--output", tmp_path / "out.mp4", "--masks", tmp_path / "found", "--weights", weights]
     torch.set_num_threads(2)  # to be told from the one that PyTorch keeps beside ONNX Runtime
-    assert main(["stream", *map(str, words), "--size", "64"]) == 0
+    assert main(["stream", *map(str, words), "--size", "64", "--config", *configs]) == 0
     report = json.loads((tmp_path / "out.mp4.json").read_text())
     assert torch.get_num_threads() == report["threads"] == report["at_once"] == 2
     found = {path.stem: np.asarray(Image.open(path)) for path in sorted((tmp_path / "found").iterdir())}
@@ -179,6 +183,7 @@ def test_nothing_is_replaced(tmp_path, capsys):
         (["--input", "none.mp4"], "--input none.mp4 does not exist"),
         (["--weights", "none.pt"], "no checkpoint none.pt"),
         (["--weights", "none.onnx"], "there is no ONNX model none.onnx"),
+        (["--weights", "none.onnx", "--config", *WRAPPED], "there is no ONNX model none.onnx"),
         (["--output", "out.gif"], "give a name that ends in .mp4"),
         (["--masks", "masks.mp4"], "give a name that ends in .mkv"),
         (["--read-ahead", "0"], "--read-ahead is 0: give at least 1"),

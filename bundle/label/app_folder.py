@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ReferenceResolver
 
 from bundle.assignments import yaml_assignments
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
+from scripts.overrides import MONAI_KEYS, referenced
 from scripts.pictures import default_class_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ class Settings:
         weights: ``model.pt`` of a training; where its ``run.json`` lies beside it, size, channels, classes and
             network are those of the run. None: the weights of this bundle.
         classes: names of the foreground classes, which clients show.
-        overlays: config files laid over ``train.json``, and over ``inference.json`` as far as it has their keys.
+        overlays: config files laid over ``train.json``, and over ``inference.json`` as far as it reads their keys.
         values: ``key=value`` for the configs that have the key; the value is read as YAML.
     """
 
@@ -106,7 +107,8 @@ def write_configs(folder: Path, settings: Settings) -> None:
     """Lays settings and overlays over the configs, and puts the names of the classes into the metadata.
 
     Raises:
-        InputError: a key is in no config, a value is not YAML, an overlay is missing, or the classes do not match.
+        InputError: a key is in no config, a value is not YAML, an overlay is missing or belongs to another config, or
+            the classes do not match.
     """
     values = {
         **yaml_assignments(QUICK, "--set"),
@@ -114,13 +116,10 @@ def write_configs(folder: Path, settings: Settings) -> None:
         **yaml_assignments(settings.values, "--set"),
     }
     configs = {name: ConfigParser.load_config_file(folder / name) for name in CONFIGS}
-    for overlay in settings.overlays:
-        if not overlay.is_file():
-            raise InputError(f"--overlay {overlay} is not a file: give a config such as configs/networks/unet.yaml")
-        lay_over(configs, ConfigParser.load_config_file(overlay), ("train.json", "inference.json"))
+    lay_overlays(configs, settings.overlays)
     for key, value in values.items():
         if not lay_over(configs, {key: value}, CONFIGS):
-            raise InputError(f"--set {key}: no config has {key.split('#')[0]}; see configs/train.json for the keys")
+            raise InputError(f"--set {key}: no config has {root_of(key)}; see configs/train.json for the keys")
     for name, config in configs.items():
         write_json(folder / name, config)
     metadata = ConfigParser.load_config_file(folder / "metadata.json")
@@ -128,8 +127,37 @@ def write_configs(folder: Path, settings: Settings) -> None:
     write_json(folder / "metadata.json", metadata)
 
 
+def lay_overlays(configs: dict[str, dict], overlays: Sequence[Path]) -> None:
+    """Lays overlays over training and inference.
+
+    A key that neither has goes into the training, and into inference where something there refers to it by then.
+
+    Raises:
+        InputError: an overlay is missing, or nothing refers to a key that it adds.
+    """
+    known, added = {*configs["train.json"], *configs["inference.json"]}, {}
+    for overlay in overlays:
+        if not overlay.is_file():
+            raise InputError(f"--overlay {overlay} is not a file: give a config such as configs/networks/unet.yaml")
+        content = ConfigParser.load_config_file(overlay)
+        for key in map(root_of, content):
+            if key not in known:
+                added.setdefault(key, overlay)
+                configs["train.json"].setdefault(key, {})
+        lay_over(configs, content, ("train.json", "inference.json"))
+    train, inference = configs["train.json"], configs["inference.json"]
+    while wanted := [key for key in added if key not in inference and referenced(key, inference)]:
+        inference |= {key: train[key] for key in wanted}  # which may refer to others
+    for key, overlay in added.items():
+        if key not in MONAI_KEYS and not referenced(key, [train, inference]):
+            raise InputError(
+                f"--overlay {overlay}: nothing in train.json or inference.json reads its {key}: leave it out, it "
+                "belongs to another config, such as the overlays of clustering rules to configs/clustering.json"
+            )
+
+
 def lay_over(configs: dict[str, dict], values: dict[str, Any], names: Sequence[str]) -> bool:
-    """Sets the values in those configs that have the first part of their key; a new key goes to the first of them.
+    """Sets the values in those of the named configs that have the first part of their key.
 
     Returns:
         Whether any config has them.
@@ -137,12 +165,17 @@ def lay_over(configs: dict[str, dict], values: dict[str, Any], names: Sequence[s
     found = False
     for key, value in values.items():
         for name in names:
-            if key.split("#")[0] in configs[name]:
+            if root_of(key) in configs[name]:
                 parser = ConfigParser(configs[name])
                 parser.set(value, key)
                 configs[name] = parser.config
                 found = True
     return found
+
+
+def root_of(key: str) -> str:
+    """The first part of a key such as ``train#trainer#network``."""
+    return ReferenceResolver.split_id(key)[0]
 
 
 def values_of_run(weights: Path | None) -> dict[str, Any]:

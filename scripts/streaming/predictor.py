@@ -52,7 +52,7 @@ class FramePredictor:
         steps = parser.get_parsed_content("postprocessing").transforms
         self.postprocessing = Compose([step for step in steps if not isinstance(step, SaveImaged)])
         self.inferer, self.device = parser.get_parsed_content("inferer"), parser.get_parsed_content("device")
-        self.network = (network if network is not None else parser.get_parsed_content("network")).eval()
+        self.network = (network if network is not None else parser.get_parsed_content("network_on_backend")).eval()
 
     def __call__(self, decoded: Decoded, name: str) -> np.ndarray:
         """The mask (Y, X), uint8 class indices, at the frame's size.

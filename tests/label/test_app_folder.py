@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 
 import pytest
+from monai.bundle import ConfigParser, ReferenceResolver
 
 from bundle.label import default_app, settings_of, studies_folder
 from bundle.label.app_folder import Settings, build_app, model_name
@@ -15,6 +16,7 @@ from bundle.label.server import Server
 from bundle.label_loop_curve import Row, draw, means, write_rows
 from scripts.errors import InputError
 from tests.folders import pairs, save
+from tests.test_configs import OVERLAYS, walk
 from tests.tiny import ROOT
 
 
@@ -44,6 +46,41 @@ def test_overlays_and_names_of_classes(tmp_path):
     assert "method" not in config(tmp_path / "a", "inference.json")
     output = config(tmp_path / "a", "metadata.json")["network_data_format"]["outputs"]["pred"]
     assert output["channel_def"] == {"0": "background", "1": "vessel", "2": "lesion"} and output["num_channels"] == 3
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_with_every_overlay_all_that_the_configs_refer_to_is_there(tmp_path, overlay):
+    if "algorithm" in ConfigParser.load_config_file(overlay):
+        with pytest.raises(InputError, match=f"{overlay.name}: nothing in .* reads its algorithm: leave it out"):
+            build_app(tmp_path / "app", Settings(overlays=[overlay]))
+        assert not list(tmp_path.iterdir())
+        return
+    build_app(tmp_path / "app", Settings(overlays=[overlay]))
+    parsers = {name: ConfigParser(config(tmp_path / "app", name)) for name in ("train.json", "inference.json")}
+    for parser in parsers.values():
+        parser.update({"bundle_root": str(tmp_path), "device": "cpu"})
+        texts = [text for text in walk(parser.config) if isinstance(text, str)]
+        texts += [text[1:] for text in texts if text.startswith("%")]
+        named = {name for text in texts for name in ReferenceResolver.match_refs_pattern(text)}
+        assert [name for name in named if name not in parser] == []
+    training, inference = parsers["train.json"].get_parsed_content, parsers["inference.json"].get_parsed_content
+    assert training("method").deployed.state_dict().keys() == inference("network").state_dict().keys()
+    assert training("train#trainer#network").training and len(training("optimizer").param_groups) == 1
+
+
+def test_an_overlay_goes_on_from_another_one_and_settings_from_both(tmp_path):
+    (tmp_path / "deep.yaml").write_text(
+        "coarse_refined#dropout: '@share#inner'\nshare: {inner: '@portion'}\nportion: 0.25\n", encoding="utf-8"
+    )
+    (tmp_path / "unread.yaml").write_text("portions: 0.25\n", encoding="utf-8")
+    overlays = [ROOT / "configs" / "methods" / "crii_net.yaml", tmp_path / "deep.yaml"]
+    build_app(tmp_path / "app", Settings(overlays=overlays, values=["coarse_refined#width=16"]))
+    for name in ("train.json", "inference.json"):
+        made = config(tmp_path / "app", name)
+        assert made["coarse_refined"]["width"] == 16 and made["coarse_refined"]["dropout"] == "@share#inner"
+        assert made["share"] == {"inner": "@portion"} and made["portion"] == 0.25
+    with pytest.raises(InputError, match="unread.yaml: nothing in .* reads its portions"):
+        build_app(tmp_path / "other", Settings(overlays=[*overlays, tmp_path / "unread.yaml"]))
 
 
 def test_weights_bring_their_size_and_network(tmp_path):

@@ -12,11 +12,13 @@ from PIL import Image
 from scripts import export
 from scripts.data import load_datalist
 from scripts.errors import InputError
-from scripts.networks import LESSNet, OnnxNetwork, on_backend
+from scripts.networks import CoarseRefined, LESSNet, OnnxNetwork, on_backend
 from scripts.networks.onnx import SETTLED
+from tests.test_configs import OVERLAYS
 from tests.tiny import ROOT, error_text
 
 SETTINGS = {"image_size": [64, 64], "in_channels": 3, "num_classes": 2}
+WRAPPER = ROOT / "configs" / "networks" / "coarse_refined.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,11 @@ def model(network, tmp_path_factory):
     return path
 
 
-def predict(folder, output, **overrides):
+def predict(folder, output, overlays=(), **overrides):
     settings = {"bundle_root": str(ROOT), "dataset_dir": str(folder), "output_dir": str(output), "image_size": 64}
     settings |= {"device": "cpu", "batch_size": 3} | overrides
-    config = str(ROOT / "configs" / "inference.json")
-    workflow = ConfigWorkflow(config_file=config, workflow_type="infer", logging_file=False, **settings)
+    configs = [str(path) for path in (ROOT / "configs" / "inference.json", *overlays)]
+    workflow = ConfigWorkflow(config_file=configs, workflow_type="infer", logging_file=False, **settings)
     workflow.initialize()
     workflow.run()
     return {path.name: np.asarray(Image.open(path)) for path in sorted(output.iterdir())}
@@ -54,6 +56,31 @@ def test_the_masks_are_those_of_pytorch(synthetic_set, model, tmp_path):
     different = np.mean([(masks[name] != torch_masks[name]).mean() for name in masks])
     assert different <= 0.001
     assert 0 < np.mean([mask > 0 for mask in masks.values()]) < 1
+
+
+def test_a_wrapped_network_is_computed_by_onnx_runtime_too(network, synthetic_set, tmp_path):
+    torch.manual_seed(0)
+    wrapped = CoarseRefined(network).eval()
+    torch.nn.init.normal_(wrapped.correct.weight, std=30)  # 0 at the start, when it answers as if not wrapped
+    torch.save(wrapped.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "model.onnx").write_bytes(export.to_onnx(wrapped, torch.rand(2, 3, 64, 64), SETTINGS))
+    folder = images(synthetic_set)[0].rpartition("/")[0]
+    expected = predict(folder, tmp_path / "torch", [WRAPPER], ckpt_path=str(tmp_path / "model.pt"))
+    values = {"backend": "onnxruntime", "ckpt_path": str(tmp_path / "model.onnx")}
+    found = predict(folder, tmp_path / "onnx", [WRAPPER], **values)
+    assert found.keys() == expected.keys() and len(found) == 20
+    assert np.mean([(found[name] != expected[name]).mean() for name in found]) <= 0.001
+    plain = predict(folder, tmp_path / "plain")
+    assert np.mean([(found[name] != plain[name]).mean() for name in found]) > 0.01
+
+
+@pytest.mark.parametrize("overlay", [p for p in OVERLAYS if p.parent.name != "methods"], ids=lambda path: path.stem)
+def test_no_overlay_takes_the_place_of_the_onnx_file(overlay, synthetic_set, tmp_path):
+    folder = images(synthetic_set)[0].rpartition("/")[0]
+    with pytest.raises(Exception) as caught:
+        predict(folder, tmp_path / "out", [overlay], backend="onnxruntime", ckpt_path="none.onnx")
+    assert error_text(caught.value).startswith("there is no ONNX model none.onnx: check the path")
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def images(dataset):

@@ -13,13 +13,21 @@ import nibabel
 import numpy as np
 import torch
 from monai.transforms import Activationsd
-from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
 from PIL import Image
 
 SMALLEST = 10  # pixels of a polygon: a lesion may be small
 NIFTI = (".nii", ".nii.gz")
+
+
+class Constants(BundleConstants):
+    """Names of the parts of ``configs/inference.json`` that MONAI Label takes."""
+
+    def key_network_def(self) -> str:
+        """What training trains: ``network_def`` and what an overlay such as that of CRII-Net puts around it."""
+        return "network"
 
 
 class Segmentation(BundleInferTask):
@@ -30,7 +38,7 @@ class Segmentation(BundleInferTask):
 
     def __init__(self, path: str, conf: dict, **more: Any) -> None:
         # the bundle turns the mask back by itself; MONAI Label's Restored would have nothing to do
-        super().__init__(path, conf, add_post_restore=False, load_strict=True, **more)
+        super().__init__(path, conf, Constants(), add_post_restore=False, load_strict=True, **more)
 
     def __call__(self, request: dict, callbacks: dict | None = None) -> tuple:
         """The file of the mask and what is told of it."""
@@ -81,7 +89,7 @@ class FlipUncertainty(BundleInferTask):
     """How unsure the network is about an image, by :mod:`scripts.uncertainty`, as ``uncertainty`` of the result."""
 
     def __init__(self, path: str, conf: dict) -> None:
-        super().__init__(path, conf, skip_writer=True, load_strict=True)
+        super().__init__(path, conf, Constants(), skip_writer=True, load_strict=True)
 
     def run_inferer(self, data: dict, convert_to_batch: bool = True, device: str = "cuda") -> dict:
         """Predicts the image and its mirror images."""
@@ -104,7 +112,7 @@ class DropoutProbabilities(BundleInferTask):
     """
 
     def __init__(self, path: str, conf: dict, dropout: float = 0.2) -> None:
-        super().__init__(path, conf, skip_writer=True, load_strict=True, dropout=dropout)
+        super().__init__(path, conf, Constants(), skip_writer=True, load_strict=True, dropout=dropout)
 
     def _get_network(self, device: str, data: dict) -> torch.nn.Module:
         network = super()._get_network(device, data)
