@@ -15,7 +15,7 @@ from scripts.report import document, folded, picture
 
 #: plots in the order of the page, with what they show
 DESCRIPTIONS = {
-    "dice_by_labels.png": "Dice on the test images by labels; bands: standard deviation over the seeds",
+    "dice_by_labels.png": "Dice on the test images by labels; bars: standard deviation over the seeds",
     "dice_by_minutes.png": "Dice on the validation images during training, mean over the seeds",
     "dice_by_parameters.png": "Dice on the test images by parameters; bars: standard deviation over the seeds",
     "dice_by_latency.png": "Dice on the test images by the time of one answer; bars: standard deviation over the seeds",

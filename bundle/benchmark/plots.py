@@ -135,11 +135,10 @@ def by_labels(rows: Sequence[Row], style: Style) -> Image.Image:
         for method in dict.fromkeys(row["method"] for row in own):
             line = sorted((r for r in own if r["method"] == method), key=lambda r: r["label_ratio"])
             x = [100 * r["label_ratio"] if r["label_ratio"] <= 1 else r["label_ratio"] for r in line]
-            mean, sd = ([r[key] or 0.0 for r in line] for key in ("mean_dice", "mean_dice_sd"))
+            mean = [r["mean_dice"] or 0.0 for r in line]
+            sd = [r["mean_dice_sd"] or np.nan for r in line]  # one seed has no bar
             look = style.line(group_of(line[0])) | {"linestyle": "-"}
-            axes.plot(x, mean, marker="o", markersize=4, **look)
-            low, high = np.subtract(mean, sd), np.add(mean, sd)
-            axes.fill_between(x, low, high, color=look["color"], alpha=0.12, linewidth=0)
+            axes.errorbar(x, mean, sd, marker="o", markersize=4, capsize=3, elinewidth=1, **look)
         ticks = sorted({row["label_ratio"] for row in own})
         axes.set_xscale("log")
         axes.set_xticks(
