@@ -169,7 +169,7 @@ def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set,
 
 
 def test_a_result_of_other_images_is_another_runs(suite, tmp_path, synthetic_set):
-    """Masks are added, images replaced: what was trained and tested on those of before must not stand beside it."""
+    """Images come, go or change sides: what was trained and tested on those of before must not stand beside it."""
     shutil.copytree(synthetic_set, tmp_path / "set")
     run = next(run for run in load_suite(suite()).runs if run.label_ratio == 0.5)
     lists = CurrentLists(tmp_path)
@@ -204,6 +204,21 @@ def test_lists_that_cannot_be_known_compare_with_nothing(suite, tmp_path):
     assert CurrentLists(tmp_path / "elsewhere")(run) is None
     assert CurrentLists(tmp_path)(replace(run, settings={})) is None  # the embedded set
     assert CurrentLists(tmp_path)(replace(run, kind="clustering")) is None
+
+
+def test_settings_of_the_lists_count(suite, tmp_path, synthetic_set):
+    run = load_suite(suite()).runs[0]
+    settings = {**run.settings, "dataset_dir": "free"}
+    shutil.copytree(synthetic_set, tmp_path / "free")
+    (tmp_path / "free" / "splits.json").unlink()
+    table = tmp_path / "free" / "pairs.csv"
+    table.write_text(table.read_text().replace("group", "unknown"))  # every image is split on its own
+    lists = CurrentLists(tmp_path)
+    counts = [
+        lists(replace(run, settings=settings | more))["validation"]["count"]
+        for more in ({}, {"datalist#val_share": 0.4}, {"datalist#val_share": 0.1})
+    ]
+    assert counts[1] > counts[0] == counts[2] > 0
 
 
 def test_results_of_before_they_held_their_cases(suite, tmp_path):

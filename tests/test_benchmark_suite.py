@@ -131,10 +131,14 @@ def test_commands_that_are_kept_can_be_pasted_into_a_shell():
     assert "\"['configs/train.json', 'configs/methods/less_net.yaml']\"" in public_commands(run)["train"]
 
 
-def test_commands_that_are_kept_do_not_say_where_the_data_lie():
-    run = Run("set", "small", "less_net", 0.05, 3, (), {"dataset_dir": "/home/someone/clinic/set"})
-    assert "--dataset_dir data/set " in public_commands(run)["train"]
-    assert "/home/someone/clinic/set" in map(str, commands(run, "output", "/elsewhere")["train"])
+@pytest.mark.parametrize("folder", ["/home/someone/clinic/set", "../someone/clinic/set"])
+def test_commands_that_are_kept_do_not_say_where_things_lie(folder):
+    settings = {"dataset_dir": folder, "initial_weights": "/home/someone/model.pt"}
+    run = Run("set", "small", "less_net", 0.05, 3, ("/home/someone/mine.yaml",), settings)
+    kept, real = public_commands(run)["train"], shlex.join(map(str, commands(run, "output", "/elsewhere")["train"]))
+    assert "--dataset_dir data/set " in kept and "--initial_weights model.pt " in kept and "'mine.yaml'" in kept
+    assert "someone" not in kept and real.count("/someone/") == 3
+    assert difference(run, kept) == "" == difference(run, real)
 
 
 def test_grids_may_name_a_run_twice(suite):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -28,6 +29,7 @@ class CurrentLists:
     def __init__(self, data_root: Path) -> None:
         self.data_root = data_root
         self.known: dict[str, Lists | None] = {}
+        self.lock = Lock()
 
     def __call__(self, run: Run) -> Lists | None:
         """Count and fingerprint by list, as ``run.json`` has them; None where the data are not at hand.
@@ -40,13 +42,15 @@ class CurrentLists:
             return None
         parser = ConfigParser()
         parser.read_config([str(ROOT / config) for config in (TRAINING_CONFIG, *run.configs)])
-        parser.update({key: value for key, value in run.settings.items() if "#" not in key})
+        parser.update({k: v for k, v in run.settings.items() if "#" not in k or k.startswith("datalist#")})
         parser.update({"dataset_dir": str(Path(self.data_root, folder).absolute())})
         parser.update({"label_ratio": run.label_ratio, "seed": run.seed})
-        given = repr({key: parser.get(value[1:]) for key, value in parser["datalist"].items() if value[:1] == "@"})
-        if given not in self.known:
-            self.known[given] = listed(parser)
-        return self.known[given]
+        section = parser["datalist"]
+        given = repr({k: parser.get(v[1:]) if str(v)[:1] == "@" else v for k, v in section.items()})
+        with self.lock:  # the workers of a benchmark are threads
+            if given not in self.known:
+                self.known[given] = listed(parser)
+            return self.known[given]
 
 
 def listed(parser: ConfigParser) -> Lists | None:

@@ -11,6 +11,7 @@ import csv
 import json
 import shlex
 import subprocess
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -94,11 +95,16 @@ def clustered(folder: Path) -> dict[str, Any]:
 
 
 def public_commands(run: Run) -> dict[str, str]:
-    """The commands of a run, data below ``data``, results in ``output``."""
-    folder = Path(run.settings.get("dataset_dir") or "")
-    if folder.is_absolute():  # where a data set lies on this machine is nobody else's business
-        run = replace(run, settings={**run.settings, "dataset_dir": folder.name})
+    """The commands of a run, data below ``data``, results in ``output``, of any other place the name alone."""
+    settings = {key: nameless(value) for key, value in run.settings.items()}
+    run = replace(run, settings=settings, configs=tuple(map(nameless, run.configs)))
     return {name: " ".join(map(quoted, map(str, line))) for name, line in commands(run, OUTPUT, DATA).items()}
+
+
+def nameless(value: Any) -> Any:
+    """Of a path that says where something lies on this machine, which is nobody else's business, the last part."""
+    outside = isinstance(value, str) and (Path(value).is_absolute() or ".." in Path(value).parts)
+    return Path(value).name if outside else value
 
 
 def quoted(word: str) -> str:
@@ -235,12 +241,14 @@ def difference(run: Run, command: str) -> str:
 
 
 def arguments(words: Sequence[str]) -> dict[str, str]:
-    """``--key value`` pairs of a command, without places; of the data set's folder the name."""
+    """``--key value`` pairs of a command, without places; of the data set's folder and of paths the name."""
     first = next((n for n, word in enumerate(words) if word.startswith("--")), len(words))
     pairs = dict(zip((word.removeprefix("--") for word in words[first::2]), words[first + 1 :: 2]))
     if "dataset_dir" in pairs:
         pairs["dataset_dir"] = Path(pairs["dataset_dir"]).name
-    return {key: value for key, value in pairs.items() if key not in PLACES}
+    if "config_file" in pairs:
+        pairs["config_file"] = str([nameless(config) for config in literal_eval(pairs["config_file"])])
+    return {key: nameless(value) for key, value in pairs.items() if key not in PLACES}
 
 
 def commit() -> str:

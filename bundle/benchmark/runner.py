@@ -25,6 +25,7 @@ from bundle.benchmark.progress import Progress
 from bundle.benchmark.results import RESULT, collect, difference, write
 from bundle.benchmark.suite import ROOT, Run
 from scripts.errors import InputError
+from scripts.handlers.weights import run_of
 from scripts.run import RUN_FILE
 
 try:
@@ -160,7 +161,7 @@ def set_aside(run: Run, folder: Path, lists: CurrentLists, state: Progress) -> N
     line = log.open().readline() if log.is_file() else ""
     changed = difference(run, line.removeprefix("$ ")) if line else ""
     if not changed and (folder / RUN_FILE).is_file():
-        changed = other_images(lists(run), json.loads((folder / RUN_FILE).read_text())["data"])
+        changed = other_images(lists(run), run_of(str(folder / RUN_FILE)).get("data"))
     if not changed:
         return
     kept = next(path for n in range(1, 1000) if not (path := folder.with_name(f"{folder.name}.before{n}")).exists())

@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from bundle.assignments import yaml_assignments
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
+from scripts.handlers.weights import run_of
 from scripts.overrides import MONAI_KEYS, referenced
 from scripts.pictures import default_class_names
 
@@ -108,7 +109,7 @@ def write_configs(folder: Path, settings: Settings) -> None:
 
     Raises:
         InputError: a key is in no config, a value is not YAML, an overlay is missing or belongs to another config, or
-            the classes do not match.
+            the classes do not match, or the weights belong to a network that an overlay makes.
     """
     values = {
         **yaml_assignments(QUICK, "--set"),
@@ -117,6 +118,7 @@ def write_configs(folder: Path, settings: Settings) -> None:
     }
     configs = {name: ConfigParser.load_config_file(folder / name) for name in CONFIGS}
     lay_overlays(configs, settings.overlays)
+    check_wrapper(configs["inference.json"], settings.weights)
     for key, value in values.items():
         if not lay_over(configs, {key: value}, CONFIGS):
             raise InputError(f"--set {key}: no config has {root_of(key)}; see configs/train.json for the keys")
@@ -141,12 +143,16 @@ def lay_overlays(configs: dict[str, dict], overlays: Sequence[Path]) -> None:
             raise InputError(f"--overlay {overlay} is not a file: give a config such as configs/networks/unet.yaml")
         content = ConfigParser.load_config_file(overlay)
         for key in map(root_of, content):
+            if key.startswith("+"):
+                raise InputError(
+                    f"--overlay {overlay}: {key} adds to a section, which an app cannot do: write {key[1:]}#"
+                )
             if key not in known:
                 added.setdefault(key, overlay)
                 configs["train.json"].setdefault(key, {})
         lay_over(configs, content, ("train.json", "inference.json"))
     train, inference = configs["train.json"], configs["inference.json"]
-    while wanted := [key for key in added if key not in inference and referenced(key, inference)]:
+    while wanted := [key for key in train if key not in inference and referenced(key, inference)]:
         inference |= {key: train[key] for key in wanted}  # which may refer to others
     for key, overlay in added.items():
         if key not in MONAI_KEYS and not referenced(key, [train, inference]):
@@ -189,6 +195,21 @@ def values_of_run(weights: Path | None) -> dict[str, Any]:
         return known | {"network_def": content["definitions"]["network_def"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record} is damaged ({error}): remove it to go without") from error
+
+
+def check_wrapper(inference: dict, weights: Path | None) -> None:
+    """Refuses weights of a network with a part around it, where the app has no such part.
+
+    Raises:
+        InputError: naming the part.
+    """
+    definitions = (run_of(str(weights)) if weights else {}).get("definitions") or {}
+    for name, part in definitions.items():
+        if isinstance(part, dict) and part.get("network") == "@network_def" and name not in inference:
+            raise InputError(
+                f"{weights} was trained with {part.get('_target_')} around the network: add the --overlay of "
+                f"configs/networks that holds {name}"
+            )
 
 
 def describe(metadata: dict, train: dict, classes: Sequence[str]) -> None:

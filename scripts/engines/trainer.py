@@ -181,7 +181,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.network.train()
         self.rule.train()
         if self.precision.chosen is None:  # at full size, whatever size the first views are
-            self.precision.decide(self.student, self.image_of(batchdata.get("unlabelled") or batchdata["labelled"]))
+            images = self.image_of(batchdata.get("unlabelled") or batchdata["labelled"])
+            with enough_to_average():
+                self.precision.decide(self.student, images)
         self.amp = bool(self.precision.chosen)
         self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs), enough_to_average():

@@ -59,6 +59,16 @@ def test_one_image_too_small_to_be_averaged_is_told_with_the_mend():
         raise ValueError("another")
 
 
+@pytest.mark.parametrize("amp", [False, "auto"])
+def test_a_training_with_one_small_image_tells_the_mend(amp):
+    class Averaging(TinyNetwork):
+        def forward(self, image):
+            return super().forward(torch.nn.BatchNorm2d(3)(image[:1, :, :1, :1]))
+
+    with pytest.raises(InputError, match="pass --batch_size 2"):
+        trainer(network=Averaging(), amp=amp).run()
+
+
 def test_the_gradient_is_clipped():
     def step_length(max_norm):
         engine = trainer(max_norm=max_norm, max_epochs=1, epoch_length=1)

@@ -112,6 +112,32 @@ def test_wrong_settings_are_refused_and_leave_nothing(tmp_path, settings, senten
     assert not list(tmp_path.iterdir())
 
 
+def test_an_overlay_that_adds_to_a_section_is_refused_with_the_mend(tmp_path):
+    (tmp_path / "more.yaml").write_text("+train#handlers: []\n")
+    with pytest.raises(InputError, match="more.yaml: .train adds to a section.*write train#"):
+        build_app(tmp_path / "app", Settings(overlays=[tmp_path / "more.yaml"]))
+
+
+def test_an_overlay_may_refer_to_what_training_alone_has(tmp_path):
+    (tmp_path / "odd.yaml").write_text("in_channels: '@seed'\n")
+    build_app(tmp_path / "app", Settings(overlays=[tmp_path / "odd.yaml"]))
+    inference = config(tmp_path / "app", "inference.json")
+    assert inference["in_channels"] == "@seed" and inference["seed"] == config(tmp_path / "app")["seed"]
+
+
+def test_weights_of_a_wrapped_network_want_its_overlay(tmp_path):
+    wrapper = {"_target_": "scripts.networks.CoarseRefined", "network": "@network_def"}
+    weights = tmp_path / "model.pt"
+    weights.write_bytes((ROOT / "models" / "model.pt").read_bytes())
+    parameters = {"image_size": 64, "in_channels": 3, "num_classes": 2}
+    definitions = {"network_def": {"_target_": "scripts.networks.LESSNet"}, "coarse_refined": wrapper}
+    (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters, "definitions": definitions}))
+    with pytest.raises(InputError, match="CoarseRefined around the network: add the --overlay .* holds coarse_refined"):
+        build_app(tmp_path / "app", Settings(weights=weights))
+    overlay = ROOT / "configs" / "networks" / "coarse_refined.yaml"
+    build_app(tmp_path / "app", Settings(weights=weights, overlays=[overlay]))
+
+
 def test_an_app_that_is_there_is_kept(tmp_path):
     build_app(tmp_path / "app", Settings())
     with pytest.raises(InputError, match="keeps the settings it was made with"):
