@@ -22,6 +22,8 @@ from scripts.errors import InputError
 MONAI_KEYS = {"_meta_", "imports", "initialize", "run", "finalize"}
 #: and those of its experiment tracking (``--tracking mlflow``)
 MONAI_KEYS |= {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
+#: what an overlay is told whose keys nothing reads
+ELSEWHERE = "it belongs to another config, such as the overlays of clustering rules to configs/clustering.json"
 
 
 def running_workflow() -> ConfigWorkflow | None:
@@ -111,8 +113,7 @@ def check_files(files: list[str], workflow: ConfigWorkflow) -> None:
         for key in sorted(roots[file] - elsewhere) if at else ():
             if key not in (workflow.run_id, workflow.final_id) and not referenced(key, workflow.parser.config):
                 raise InputError(
-                    f"config_file: nothing in {', '.join(files[:at])} reads the {key} of {file}: it belongs to another "
-                    "config, such as the overlays of clustering rules to configs/clustering.json"
+                    f"config_file: nothing in {', '.join(files[:at])} reads the {key} of {file}: {ELSEWHERE}"
                 )
 
 

@@ -16,8 +16,8 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from bundle.assignments import yaml_assignments
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
-from scripts.handlers.weights import run_of
-from scripts.overrides import MONAI_KEYS, referenced
+from scripts.handlers.weights import wrappers
+from scripts.overrides import ELSEWHERE, MONAI_KEYS, referenced
 from scripts.pictures import default_class_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,8 +157,8 @@ def lay_overlays(configs: dict[str, dict], overlays: Sequence[Path]) -> None:
     for key, overlay in added.items():
         if key not in MONAI_KEYS and not referenced(key, [train, inference]):
             raise InputError(
-                f"--overlay {overlay}: nothing in train.json or inference.json reads its {key}: leave it out, it "
-                "belongs to another config, such as the overlays of clustering rules to configs/clustering.json"
+                f"--overlay {overlay}: nothing in train.json or inference.json reads its {key}: leave it out, "
+                f"{ELSEWHERE}"
             )
 
 
@@ -203,9 +203,8 @@ def check_wrapper(inference: dict, weights: Path | None) -> None:
     Raises:
         InputError: naming the part.
     """
-    definitions = (run_of(str(weights)) if weights else {}).get("definitions") or {}
-    for name, part in definitions.items():
-        if isinstance(part, dict) and part.get("network") == "@network_def" and name not in inference:
+    for name, part in wrappers(str(weights)).items() if weights else ():
+        if name not in inference:
             raise InputError(
                 f"{weights} was trained with {part.get('_target_')} around the network: add the --overlay of "
                 f"configs/networks that holds {name}"

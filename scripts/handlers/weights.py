@@ -121,10 +121,18 @@ def run_of(path: str) -> dict[str, Any]:
 
 def trained_network(path: str) -> str:
     """What ``run.json`` beside weights says of their network, as the end of a sentence."""
-    parts = {name: part for name, part in (run_of(path).get("definitions") or {}).items() if isinstance(part, dict)}
-    wrappers = [part for part in parts.values() if part.get("network") == "@network_def"]
-    targets = [str(part.get("_target_")) for part in (parts.get("network_def"), *wrappers) if part]
+    inner = (run_of(path).get("definitions") or {}).get("network_def")
+    parts = (inner if isinstance(inner, dict) else None, *wrappers(path).values())
+    targets = [str(part.get("_target_")) for part in parts if part]
     return f" ({' in '.join(targets)}: add the overlay of configs/networks that holds it)" if targets else ""
+
+
+def wrappers(path: str) -> dict[str, dict[str, Any]]:
+    """The parts around ``network_def`` by name, by ``run.json`` beside weights."""
+    definitions = run_of(path).get("definitions") or {}
+    return {
+        n: part for n, part in definitions.items() if isinstance(part, dict) and part.get("network") == "@network_def"
+    }
 
 
 def _folder(path: Any) -> str:
