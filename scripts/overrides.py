@@ -23,7 +23,7 @@ MONAI_KEYS = {"_meta_", "imports", "initialize", "run", "finalize"}
 #: and those of its experiment tracking (``--tracking mlflow``)
 MONAI_KEYS |= {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 #: what an overlay is told whose keys nothing reads
-ELSEWHERE = "it belongs to another config, such as the overlays of clustering rules to configs/clustering.json"
+ELSEWHERE = "it belongs to another config: rules to configs/train.json, clustering rules to configs/clustering.json"
 
 
 def running_workflow() -> ConfigWorkflow | None:
@@ -78,6 +78,11 @@ def check_given(values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if value is None or isinstance(value, str) and value.lower() in ("none", "null"):
             raise InputError(f"{key} is {value}, which MONAI would not set to nothing: give --{key} '$None'")
+
+
+def argument(value: Any) -> str:
+    """A value as a command line tells it to MONAI; see :func:`check_given` for None."""
+    return "$None" if value is None else str(value)
 
 
 def check_files(files: list[str], workflow: ConfigWorkflow) -> None:

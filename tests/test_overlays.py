@@ -22,6 +22,13 @@ def test_an_overlay_sets_nothing_that_nothing_reads(path):
     assert strange == []
 
 
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_an_overlay_after_the_wrong_config_gets_as_far_as_our_own_sentence(path):
+    """MONAI ends in a KeyError where an overlay sets a part of a section that the config before it does not have."""
+    for base in ("train.json", "inference.json"):
+        ConfigParser().read_config([str(ROOT / "configs" / base), str(path)])
+
+
 @pytest.mark.parametrize("path", [p for p in OVERLAYS if p.parent.name == "networks"], ids=lambda path: path.stem)
 def test_the_network_of_an_overlay_can_be_made(path, synthetic_set, tmp_path):
     made = workflow(

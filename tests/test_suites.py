@@ -12,8 +12,9 @@ import pytest
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from bundle.benchmark.commands import commands, written
+from bundle.benchmark.commands import commands
 from bundle.benchmark.suite import Run, load_suite
+from scripts.overrides import argument
 from tests.tiny import ROOT, workflow
 
 RUNS = load_suite(ROOT / "bundle" / "suites" / "less_net_ablation.yaml").runs
@@ -68,7 +69,7 @@ def test_the_command_line_tells_monai_every_setting(suite):
     settings = {(key, repr(value)): value for run in load_suite(suite).runs for key, value in run.settings.items()}
     assert settings
     for (key, _), value in settings.items():
-        told = DefaultParseValue(written(value))  # as `monai.bundle run` reads a word; it drops None without a word
+        told = DefaultParseValue(argument(value))  # as `monai.bundle run` reads a word; it drops None without a word
         assert told is not None and ConfigParser({"value": told}).get_parsed_content("value") == value, key
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.benchmark.suite import Run
+from scripts.overrides import argument
 
 TRAINING_CONFIG = "configs/train.json"
 CLUSTERS = "clusters"  # what a clustering writes into, below the folder of its run
@@ -47,9 +48,4 @@ def first(commands: Mapping[str, Any]) -> tuple[str, Any]:
 
 def _command(run_id: str, files: list[str], values: dict[str, Any]) -> list[str]:
     command = ["python", "-W", "ignore", "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-    return command + [part for key, value in values.items() for part in (f"--{key}", written(value))]
-
-
-def written(value: Any) -> str:
-    """A value as a command line tells it to MONAI, which would leave out a plain ``None`` without a word."""
-    return "$None" if value is None else str(value)
+    return command + [part for key, value in values.items() for part in (f"--{key}", argument(value))]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
+from scripts.overrides import argument
 
 logger = logging.getLogger("less_net")
 
@@ -87,16 +88,8 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
             continue
         trained = parameters.get(key, value)
         if _plain(trained) != _plain(value):
-            raise InputError(
-                f"{path} was trained with {key} {trained}, but {key} is {value} here: pass --{key} {_typed(trained)}"
-            )
-
-
-def _typed(value: Any) -> str:
-    """A parameter as one types it into a shell: a text in quotes where it needs some, a list without spaces."""
-    if value is None:
-        return "'$None'"  # MONAI leaves a plain None out without a word
-    return shlex.quote(value) if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+            mend = f"pass --{key} {shlex.quote(argument(trained))}"
+            raise InputError(f"{path} was trained with {key} {trained}, but {key} is {value} here: {mend}")
 
 
 def run_of(path: str) -> dict[str, Any]:

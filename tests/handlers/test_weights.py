@@ -76,7 +76,7 @@ def test_the_run_beside_the_weights_is_compared(tmp_path):
     ):
         StrictCheckpointLoader(path, a_network(), {"image_size": 256})()
     (tmp_path / "run.json").write_text(json.dumps({"parameters": {"image_size": [96, 64]}}))
-    with pytest.raises(InputError, match=r"pass --image_size \[96,64\]"):
+    with pytest.raises(InputError, match=r"pass --image_size '\[96, 64\]'"):
         StrictCheckpointLoader(path, a_network(), {"image_size": 96})()
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match="run.json is damaged"):
