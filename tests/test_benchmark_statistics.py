@@ -74,7 +74,7 @@ def whole(method, dice, validation, network="n", ratio=0.05, seed=0):
         **{"data": "set", "label_ratio": ratio, "network": network, "method": method, "seed": seed},
         "scores": {**{name: dice for name in names}, "hd95": None},
         "train_minutes": 2.0,
-        "network_parameters": 1_364_142,
+        "network_parameters": {"n": 1_364_142}.get(network, 31_042_434),
         **{"commit": "abc", "device": "cpu", "versions": {"torch": "2", "monai": "1"}},
         "commands": {"train": "python <train>"},
         "validation": {"minutes": [0.5, 1.0, 2.0], "iteration": [1, 2, 3], "val_mean_dice": [0.1, validation, 0.2]},
@@ -194,6 +194,15 @@ def test_the_summary_is_tables_plots_and_one_page(tmp_path):
     assert html.count("data:image/") == 3 and 'src="http' not in html
     assert "24 of 24 runs are done" in html and "python &lt;train&gt;" in html and html.count("<table>") == 2
     assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 12
+
+
+def test_one_network_has_no_plot_against_its_size(tmp_path):
+    several = [whole("ours", 0.6, 0.5, network) for network in ("n", "other")]
+    write_summary(suite_of(several), several, tmp_path)
+    assert (tmp_path / "dice_by_parameters.png").is_file()
+    one = [whole(method, 0.6, 0.5) for method in ("ours", "plain")]
+    write_summary(suite_of(one), one, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"dice_by_minutes.png"}  # the one of before is gone
 
 
 def test_a_summary_of_nothing_yet(tmp_path):

@@ -90,12 +90,12 @@ def draw(suite: Suite, groups: Groups, rows: Sequence[Row], latencies: Mapping[i
     if trained:
         plots["dice_by_minutes.png"] = by_minutes(trained, style)
     sized = [row for row in rows if row["parameters"]]
-    if sized:
+    if len({row["parameters"] for row in sized}) > 1:  # one network has nothing to compare its cost with
         plots["dice_by_parameters.png"] = by_parameters(sized, style)
     if len({row["label_ratio"] for row in rows}) > 1:
         plots["dice_by_labels.png"] = by_labels(rows, style)
     timed = [{**row, "latency": latencies[row["parameters"]]} for row in rows if row["parameters"] in latencies]
-    if timed:
+    if len({row["latency"] for row in timed}) > 1:
         plots["dice_by_latency.png"] = by_latency(timed, style)
     return plots
 
