@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -126,7 +127,7 @@ class Networks:
         self.files: dict[Contender, bytes] = {}
 
     def module(self, architecture: Architecture) -> nn.Module:
-        """The architecture in PyTorch on the CPU, in evaluation mode."""
+        """The architecture in PyTorch, in evaluation mode; on the CPU until it was :meth:`ready` on the device."""
         if architecture.name not in self.built:
             torch.manual_seed(0)
             network = architecture.build().eval()
@@ -138,7 +139,7 @@ class Networks:
     def file(self, contender: Contender) -> bytes:
         """The ONNX file of a contender."""
         if contender not in self.files:
-            network = self.module(contender.architecture).cpu()
+            network = copy.deepcopy(self.module(contender.architecture)).cpu()  # the module itself stays on the device
             model = to_onnx(network, torch.rand(2, 3, 96, 96))
             self.files[contender] = to_int8(model, self.images) if contender.backend == INT8 else model
         return self.files[contender]

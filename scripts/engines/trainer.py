@@ -121,13 +121,17 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             compile=as_bool(compile, "compile"),
             compile_kwargs=compile_kwargs,
         )
+        self.scaler: torch.amp.GradScaler | None = None
         self.weak_view, self.max_norm, self.planned_epochs = weak_view, max_norm, planned_epochs
         self.memory_format = torch.channels_last if as_bool(channels_last, "channels_last") else torch.contiguous_format
         for module in (network, loss_function):
             module.to(memory_format=self.memory_format)
         cuda = self.state.device.type == "cuda"
         self.non_blocking = cuda
-        self.amp_kwargs = {"dtype": torch.float16 if cuda else torch.bfloat16} | self.amp_kwargs
+        # torch before 2.10 kept the casts of a pass without gradient (a rule's pseudo-labels) for the pass with one,
+        # in which the weights then got none: https://github.com/pytorch/pytorch/issues/112583
+        precision = {"dtype": torch.float16 if cuda else torch.bfloat16, "cache_enabled": False}
+        self.amp_kwargs = precision | self.amp_kwargs
 
     @property
     def rule(self) -> nn.Module:
@@ -152,8 +156,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         device = self.state.device.type
         if device == "cpu":
             keep_freed_memory()
-        scaled = self.amp and device == "cuda" and self.amp_kwargs["dtype"] is torch.float16
-        self.scaler = torch.amp.GradScaler(device, enabled=scaled)
+        if self.scaler is None:  # the rounds of a federation go on with the scale that was found
+            scaled = self.amp and device == "cuda" and self.amp_kwargs["dtype"] is torch.float16
+            self.scaler = torch.amp.GradScaler(device, enabled=scaled)
         super(Trainer, self).run()  # MONAI's Trainer.run would make a CUDA scaler on any device
 
     def move(self, batch: Mapping[str, Mapping[str, Any]]) -> Batch:

@@ -79,7 +79,7 @@ class Checkpoints:
     def save_best(self, engine: SemiSupervisedTrainer) -> None:
         """Keep the deployed network's weights when this epoch's validation was the best so far."""
         if self.validator is not None and self.validator.state.best_metric_epoch == engine.state.epoch:
-            save(self.best, engine.rule.deployed.state_dict())
+            save(self.best, on_the_cpu(engine.rule.deployed.state_dict()))
 
     def save_latest(self, engine: SemiSupervisedTrainer) -> None:
         """Write everything a resumed run needs."""
@@ -93,7 +93,7 @@ class Checkpoints:
         ):
             self.save_latest(engine)
         if self.validator is None or self.validator.state.best_metric_epoch < 0:
-            save(self.best, engine.rule.deployed.state_dict())
+            save(self.best, on_the_cpu(engine.rule.deployed.state_dict()))
         logger.info("done: weights %s; curves and history in %s", self.best.resolve(), self.latest.resolve().parent)
 
     def parts(self, engine: SemiSupervisedTrainer) -> dict[str, Any]:
@@ -157,6 +157,13 @@ class Checkpoints:
 def save(path: Path, content: Any) -> None:
     """Write a file, in one process of a distributed run."""
     atomic_save(path, content)
+
+
+def on_the_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights as a plain ``torch.load`` can read them on a machine without a GPU."""
+    for key, value in state.items():
+        state[key] = value.cpu()
+    return state
 
 
 def random_state() -> dict[str, Any]:

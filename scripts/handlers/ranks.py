@@ -30,6 +30,8 @@ class Synchronise:
     Stands last among the handlers. Does nothing in a single process.
     """
 
+    converted = False
+
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Register with the trainer."""
         if distributed.active():
@@ -40,8 +42,10 @@ class Synchronise:
         """Equal parts on all ranks."""
         modules = (engine.student, engine.rule)
         if engine.state.device.type == "cuda":
-            for module in modules:
+            # once: timm's layers with an activation are other ones by then, and would lose it
+            for module in () if self.converted else modules:
                 convert_sync_batchnorm(module)
+            self.converted = True
         elif not engine.has_event_handler(self.average_statistics):
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.average_statistics)
         distributed.copy_from_main_(t for module in modules for t in module.state_dict(keep_vars=True).values())

@@ -17,10 +17,15 @@ SOBEL = (
 
 
 def sobel(maps: Tensor) -> Tensor:
-    """Derivatives d/dx, d/dy and d2/dxdy of every channel: (B, C, X, Y) -> (3, B, C, X, Y), borders replicated."""
+    """Derivatives d/dx, d/dy and d2/dxdy of every channel: (B, C, X, Y) -> (3, B, C, X, Y), borders replicated.
+
+    In full precision, also where mixed precision would take half of it.
+    """
+    maps = maps.float() if maps.dtype.itemsize < 4 else maps
     kernels = torch.tensor(SOBEL, device=maps.device, dtype=maps.dtype).unsqueeze(1)
     single = F.pad(maps.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(single, kernels).movedim(1, 0).unflatten(1, maps.shape[:2])
+    with torch.autocast(maps.device.type, enabled=False):
+        return F.conv2d(single, kernels).movedim(1, 0).unflatten(1, maps.shape[:2])
 
 
 def edge_difference(maps: Tensor) -> Tensor:

@@ -98,6 +98,30 @@ def test_mixed_precision_on_the_cpu_is_bfloat16():
     assert kinds == [torch.bfloat16] * 6 + [torch.float32] * 6
 
 
+def test_a_pass_without_gradient_leaves_no_weights_without_one_in_mixed_precision():
+    """Some releases of torch kept the casts of such a pass, which know no gradient, for the one that learns."""
+    seen = []
+
+    class LabelsItself(Supervised):
+        def forward(self, network, batch, progress):
+            seen.append(torch.is_autocast_cache_enabled())
+            with torch.no_grad():
+                network(batch["labelled"]["image"])
+            return super().forward(network, batch, progress)
+
+    engine = trainer(LabelsItself, amp=True)
+    engine.run()
+    assert engine.network.weight.grad.abs().sum() > 0 and seen == [False] * 6
+
+
+def test_a_second_run_keeps_the_scale_of_the_losses():
+    engine = trainer(amp=True, max_epochs=1)
+    engine.run()
+    first, engine.state.max_epochs = engine.scaler, 2
+    engine.run()
+    assert engine.scaler is first
+
+
 def test_channels_last_trains_the_same_network():
     engines = [trainer(channels_last=flag) for flag in (False, True)]
     for engine in engines:

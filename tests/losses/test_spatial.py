@@ -51,3 +51,12 @@ def test_neighbour_difference_equals_the_plain_python_version():
     along_y = [abs(z[b, c, i, j + 1] - z[b, c, i, j]).item() for b, c in pairs for i in range(4) for j in range(4)]
     expected = sum(along_x) / len(along_x) + sum(along_y) / len(along_y)
     assert neighbour_difference(z).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_difference_stays_in_full_precision_under_mixed_precision():
+    maps = torch.rand(1, 2, 8, 8, requires_grad=True)
+    for kind in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", kind):
+            assert torch.equal(edge_difference(maps.to(kind).float()), edge_difference(maps.to(kind)))
+            loss = edge_difference(maps)
+        assert loss.dtype == torch.float32 and torch.equal(loss, edge_difference(maps))
