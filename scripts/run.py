@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 import time
 import warnings
@@ -273,7 +274,7 @@ class RunRecord:
             check_datalist(datalist, *sizes, int(parameters.get("ignore_value", 255)))
         record = {
             "parameters": plain(parameters),
-            "definitions": plain(definitions(workflow)),
+            "definitions": definitions(workflow),
             "data": {name: summary(items) for name, items in datalist.items()},
             "network_parameters": sum(p.numel() for p in network.parameters()),
             "versions": versions(),
@@ -300,13 +301,21 @@ class RunRecord:
 
 
 def definitions(workflow: Any) -> dict[str, Any]:
-    """The sections of the config that are components: network, method, optimiser, schedule, views."""
+    """The sections of the config that are components: network, method, optimiser, schedule, views.
+
+    A key that only stands for another, as ``student`` for ``@network``, is named as that other.
+    """
     config = workflow.parser.get() if workflow is not None else {}
-    return {
+    parts = {
         name: section
         for name, section in config.items()
         if isinstance(section, dict) and "_target_" in section and name not in NOT_OF_THE_RUN
     }
+    text = json.dumps(parts, default=str)
+    for name, value in config.items():
+        if isinstance(value, str) and re.fullmatch(r"@\w+", value):
+            text = re.sub(rf"@{name}\b", value, text)
+    return json.loads(text)
 
 
 def summary(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from scripts.errors import InputError
-from scripts.run import chain, check_device, check_folders, check_parameters, install_excepthook
+from scripts.run import chain, check_device, check_folders, check_parameters, definitions, install_excepthook
 from tests.tiny import ROOT, error_text, workflow
 
 
@@ -203,6 +203,13 @@ def test_a_seed_that_is_no_number_is_refused(data, tmp_path):
 def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
     with pytest.raises(InputError, match=f"device is '{device}'"):
         check_device(device)
+
+
+@pytest.mark.parametrize("overlays, trained", [([], "@network"), (["methods/dmpls.yaml"], "@student")], ids=str)
+def test_the_record_says_what_is_trained(data, tmp_path, overlays, trained):
+    """Not through a key that stands for another, so that runs of before there was one are the same runs."""
+    made = workflow(["train.json", *overlays], network_def=..., dataset_dir=str(data), output_dir=str(tmp_path))
+    assert definitions(made)["optimizer"]["params"].startswith(f"$[*{trained}.parameters()")
 
 
 def test_a_start_that_was_refused_blocks_no_other(data, tmp_path):
