@@ -23,8 +23,9 @@ from scripts.errors import InputError
 
 Row = Mapping[str, Any]
 
-#: after Okabe and Ito, *Color Universal Design*, and four more
+#: after Okabe and Ito, *Color Universal Design*, and six more
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#8c564b", "#b8a800", "#17becf")
+COLOURS += ("#7cb518", "#a4133c")
 BASELINE = "#444444"
 LINES = ("-", "--", ":", "-.", (0, (1, 1)))
 LEAST_SPAN = 5.0  # points of Dice that an axis shows at least, or tenths of a point would look like a lot
