@@ -128,8 +128,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             module.to(memory_format=self.memory_format)
         cuda = self.state.device.type == "cuda"
         self.non_blocking = cuda
-        # torch before 2.10 kept the casts of a pass without gradient (a rule's pseudo-labels) for the pass with one,
-        # in which the weights then got none: https://github.com/pytorch/pytorch/issues/112583
+        # some releases of torch (2.8, 2.9) keep the casts of a pass without gradient (a rule's pseudo-labels) for the
+        # one with, in which the weights then get none: https://github.com/pytorch/pytorch/issues/112583
         precision = {"dtype": torch.float16 if cuda else torch.bfloat16, "cache_enabled": False}
         self.amp_kwargs = precision | self.amp_kwargs
 

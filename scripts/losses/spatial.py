@@ -22,7 +22,8 @@ def sobel(maps: Tensor) -> Tensor:
     In full precision, also where mixed precision would take half of it.
     """
     maps = maps.float() if maps.dtype.itemsize < 4 else maps
-    kernels = torch.tensor(SOBEL, device=maps.device, dtype=maps.dtype).unsqueeze(1)
+    # made on a GPU itself they would wait for it
+    kernels = torch.tensor(SOBEL, dtype=maps.dtype).unsqueeze(1).to(maps.device, non_blocking=True)
     single = F.pad(maps.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
     with torch.autocast(maps.device.type, enabled=False):
         return F.conv2d(single, kernels).movedim(1, 0).unflatten(1, maps.shape[:2])
