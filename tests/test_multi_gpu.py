@@ -120,6 +120,24 @@ def test_bad_input_ends_both_processes_with_one_sentence(tmp_path, synthetic_set
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
+@pytest.mark.parametrize(("files", "run_id"), [(TRAIN, "training"), (EVALUATE, "evaluating")])
+def test_several_processes_without_torchrun_are_told_how_to_start(tmp_path, synthetic_set, files, run_id):
+    command = bundle(run_id, files, **QUICK, dataset_dir=synthetic_set, output_dir=tmp_path / "run")
+    alone = command[command.index("monai.bundle") - 1 :]
+    done = run([sys.executable, "-W", "ignore", *alone])
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert f"error: {files[-1]} is for several processes: start them by torchrun" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_gpus_end_in_a_sentence(tmp_path, synthetic_set):
+    settings = {**QUICK, "dataset_dir": synthetic_set, "output_dir": tmp_path / "run", "device": "cuda:99"}
+    done = run(bundle("training", TRAIN, **settings))
+    assert done.returncode != 0 and "bundle/workflows.py" not in done.stderr  # the one traceback is the launcher's own
+    assert "error: cuda:99 is not among the" in done.stderr and "start no more processes than" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture(scope="module")
 def every_rule(tmp_path_factory, synthetic_set):
     folder = tmp_path_factory.mktemp("ranks")

@@ -51,6 +51,15 @@ class Precision:
         self.chosen = state["amp"]
 
 
+class LossScaler(torch.amp.GradScaler):
+    """Torch's, which also goes on from a run that needed none: a training on a CPU, resumed on a GPU."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Without a saved scale it begins with its own."""
+        if state_dict:
+            super().load_state_dict(state_dict)
+
+
 def bfloat16_gain(network: nn.Module, images: Tensor, rounds: int = 3) -> float:
     """Seconds of a forward and backward pass in float32 / in bfloat16 autocast, both the best of ``rounds`` after one.
 

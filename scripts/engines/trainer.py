@@ -15,7 +15,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scripts.engines.allocator import keep_freed_memory
-from scripts.engines.precision import Precision
+from scripts.engines.precision import LossScaler, Precision
 from scripts.errors import InputError
 from scripts.switches import as_bool
 
@@ -158,7 +158,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             keep_freed_memory()
         if self.scaler is None:  # the rounds of a federation go on with the scale that was found
             scaled = self.amp and device == "cuda" and self.amp_kwargs["dtype"] is torch.float16
-            self.scaler = torch.amp.GradScaler(device, enabled=scaled)
+            self.scaler = LossScaler(device, enabled=scaled)
         super(Trainer, self).run()  # MONAI's Trainer.run would make a CUDA scaler on any device
 
     def move(self, batch: Mapping[str, Mapping[str, Any]]) -> Batch:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scripts.engines import precision
-from scripts.engines.precision import Precision, bfloat16_gain
+from scripts.engines.precision import LossScaler, Precision, bfloat16_gain
 from scripts.errors import InputError
 from tests.tiny import trainer
 
@@ -71,6 +71,15 @@ class Clock(torch.nn.Conv2d):
         answer = super().forward(x)
         self.now[0] += 2.0 if answer.dtype == torch.bfloat16 else 3.0
         return answer
+
+
+def test_a_run_without_a_loss_scale_goes_on_with_a_new_one_and_one_with_it_keeps_its_own():
+    """What a GPU does with the checkpoint of a CPU, and with that of a GPU."""
+    scaler = LossScaler("cpu", init_scale=64.0)
+    scaler.load_state_dict(LossScaler("cpu", enabled=False).state_dict())
+    assert scaler.is_enabled() and scaler.get_scale() == 64.0
+    scaler.load_state_dict(LossScaler("cpu", init_scale=8.0).state_dict())
+    assert scaler.get_scale() == 8.0
 
 
 def test_the_gain_is_the_time_of_float32_over_that_of_bfloat16(monkeypatch):
