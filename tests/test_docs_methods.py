@@ -123,7 +123,8 @@ def test_formulas_reach_the_reader_whole():
         ), formula
 
 
-def test_every_system_has_a_picture_whose_parts_do_not_overlap():
+def test_every_system_has_a_picture_whose_parts_do_not_overlap(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "figures")  # as where the file is run itself
     drawn = runpy.run_path(str(ROOT / "docs" / "figures" / "flows.py"))
     assert set(drawn["FLOWS"]) == IMAGES
     for name, flow in drawn["FLOWS"].items():

@@ -23,21 +23,19 @@ class LessNet(LearningRule):
 
     Published: unlabelled images are used by consistency regularisation and (similarity-based) contrastive learning,
     which together mitigate the distribution mismatch of labelled and unlabelled images and the class imbalance. How
-    is our choice, part by part, each with a switch:
+    is our choice, part by part, each with a switch; parts that gave nothing (docs/results.md) are off by default:
 
     * **consistency**: the EMA teacher labels the weak view; the student, on the strong view, follows (FixMatch, Sohn
       et al., NeurIPS 2020; on segmentation UniMatch, Yang et al., CVPR 2023). ``soft`` targets or the argmax. Beside
       the cross-entropy a Dice of weight ``dice``, counted over the whole batch: cross-entropy alone hardly moves a
       class of 1 % of the pixels, and a Dice counted per image would ask for background wherever nothing was found.
-    * **class-wise acceptance** (``adaptive``): a pixel counts when the teacher's confidence exceeds ``threshold``
-      scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023). One
-      threshold for all would accept nearly all background and little of a 1 % lesion, and so teach background.
-    * **class prior** (``align``, ``trust``): :class:`~scripts.methods.prior.ClassPrior`.
-    * **flip ensemble** (``flips``): the teacher's answer is the mean over the image and its mirror images; off by
-      default, no gain was measured.
-    * **mixing** (``mix_labelled``): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled images,
-      from other unlabelled images or, with this probability, from labelled ones with their true mask, so that one
-      image holds both distributions.
+    * **acceptance**: a pixel counts when the teacher's confidence reaches ``threshold``; with ``adaptive`` (off)
+      scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023).
+    * **class prior** (``align``; ``trust``, off): :class:`~scripts.methods.prior.ClassPrior`.
+    * **flip ensemble** (``flips``, off): the teacher's answer is the mean over the image and its mirror images.
+    * **mixing** (``mix_labelled``, off): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled
+      images, from other unlabelled images or, with this probability, from labelled ones with their true mask, so that
+      one image holds both distributions.
     * **feature perturbation** (``feature_perturbation``): this share of the unlabelled images passes the decoder with
       half of the encoder's channels dropped.
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
