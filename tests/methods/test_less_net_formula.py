@@ -16,10 +16,18 @@ from tests.methods.test_views_of_rules import Brighter
 
 
 def whole(**changes):
+    """The rule with all its parts, those that are off by default too."""
     torch.manual_seed(0)
     network = Pixelwise()
     nn.init.normal_(network.conv.weight, std=3.0)
-    settings = {"threshold": 0.9, "dice": 0.5, "cutmix": 1.0, "feature_perturbation": 1.0}
+    settings = {
+        "threshold": 0.9,
+        "dice": 0.5,
+        "cutmix": 1.0,
+        "feature_perturbation": 1.0,
+        "adaptive": True,
+        "trust": True,
+    }
     settings |= {"contrast": SimilarityContrast(3, dim=4, samples=16), "strong_view": Brighter()}
     rule = LessNet(network, **settings | changes)
     return network, rule, copy.deepcopy(rule)

@@ -63,7 +63,7 @@ RULES = {
     "less_net": less_net,
     "less_net_bare": lambda n, k: LessNet(n, num_classes=k, cutmix=0, feature_perturbation=0, adaptive=False),
     "less_net_soft": lambda n, k: less_net(n, k, soft=True, threshold=0.0),
-    "less_net_all": lambda n, k: less_net(n, k, align=True, trust=True, flips=1),
+    "less_net_all": lambda n, k: less_net(n, k, align=True, trust=True, adaptive=True, cutmix=0.8, flips=1),
     "ua_mt": lambda n, k: UncertaintyAwareMeanTeacher(n, strong_view=StrongView(), passes=2),
     "cps": lambda n, k: CrossPseudoSupervision(n, unet(k), strong_view=StrongView()),
     "fixmatch": lambda n, k: FixMatch(n, strong_view=StrongView(), threshold=0.2),
@@ -296,7 +296,7 @@ def test_a_distrusted_image_gives_the_student_nothing():
     logits = torch.zeros(2, 2, 8, 8)
     logits[:, 0] = 9.0
     logits[1, 1, :2, :2] = 18.0  # the teacher finds a lesion in the second image only
-    rule = confident_teacher(LessNet(unet(), align="false"), logits)
+    rule = confident_teacher(LessNet(unet(), align="false", trust=True), logits)
     labels = torch.zeros(2, 1, 8, 8, dtype=torch.long)
     labels[:, :, 0] = 1  # every labelled image has one
     _, weight = rule.pseudo_label(torch.rand(2, 3, 8, 8), labels)
