@@ -36,7 +36,7 @@ from bundle.label.client import Client  # noqa: E402
 SIZE = (72, 52)  # X, Y of the images: nothing may turn them
 COUNT, LABELS = 10, 4
 AFFINE = np.array([[-0.4, 0, 0, 30.0], [0, 0.6, 0, -20.0], [0, 0, 3.0, 5.0], [0, 0, 0, 1]])
-VALUES = ["image_size=[64,48]", "epoch_length=20", "batch_size=2", "unlabelled_batch_size=2", "learning_rate=0.01"]
+VALUES = ["image_size=[64,48]", "epoch_length=40", "batch_size=2", "unlabelled_batch_size=2", "learning_rate=0.01"]
 # views of 32 pixels would cost more in so short a training than they save
 VALUES += ["network_def#channels=[4,4,8,8,8]", "progressive_size=1.0"]
 UNET = ROOT / "configs" / "networks" / "unet.yaml"
