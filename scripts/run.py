@@ -335,10 +335,20 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: str) -> None
             was, now = old[part].get(name), new[part].get(name)
             if was != now:
                 what = f"the list of {name} images" if part == "data" else name
+                if part == "definitions":
+                    what, was, now = first_difference(what, was, now)
                 raise InputError(
                     f"{what} was {brief(was)} in the run in {folder} and is {brief(now)} now: resume with what it was, "
                     "or give another output_dir"
                 )
+
+
+def first_difference(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
+    """Key, old and new value of the first difference within two sections, as ``method#cutmix``."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        key = next(key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key))
+        return first_difference(f"{name}#{key}", was.get(key), now.get(key))
+    return name, was, now
 
 
 def brief(value: Any) -> str:

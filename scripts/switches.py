@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""Switches that mean what the user typed."""
+"""Switches and shares that mean what the user typed."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def as_bool(value: Any, key: str) -> bool:
     if word in ("false", "0", "no", "none", ""):
         return False
     raise InputError(f"{key} is {value!r}: give true or false")
+
+
+def as_share(value: Any, key: str) -> float:
+    """The share, probability or confidence ``key``.
+
+    Raises:
+        InputError: no number from 0 to 1; 90 for 90 % is the usual slip, and would quietly accept no pixel at all.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise InputError(f"{key} is {value!r}: give a number from 0 to 1")

@@ -108,6 +108,20 @@ def test_the_best_peer_is_chosen_on_validation_and_on_the_same_labels():
     assert rows[Group("set", 0.05, "other", "bcp")]["difference"] is None  # no baseline on that network
 
 
+def test_a_peer_is_not_the_best_by_one_lucky_seed():
+    groups = grouped(
+        [
+            *(whole("cps", 0.6, validation, seed=seed) for seed, validation in enumerate((0.8, 0.6, 0.7))),
+            whole("bcp", 0.5, 0.75),
+            *(whole("ours", 0.7, 0.1, seed=seed) for seed in (0, 1, 2)),
+        ]
+    )
+    ours = Group("set", 0.05, "n", "ours")
+    assert best_peer(ours, groups, ["bcp", "cps"], ["n"]) == ours._replace(method="cps")
+    apart = {**groups, ours._replace(method="bcp"): [whole("bcp", 0.5, 0.75, seed=9)]}  # no seed that both have
+    assert best_peer(ours, apart, ["bcp", "cps"], ["n"]) == ours._replace(method="bcp")
+
+
 def test_comparisons_pair_what_they_name_and_agree_in_the_rest():
     groups = grouped(
         [

@@ -4,6 +4,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -13,12 +14,15 @@ import pytest
 import torch
 
 from bundle.federate import keep_plan, parse_settings, rounds
+from bundle.federate.comparison import markdown, row
 from bundle.federate.rounds import Plan, average, federate
 from bundle.federate.sites import write_sites
 from scripts.data import load_datalist
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.handlers import RoundCheckpoints
+from scripts.handlers.history import rows_to_csv
+from scripts.metrics import distance_scores, overlap_scores
 from scripts.transforms import WeakView
 from tests.handlers.test_checkpoint import same
 from tests.tiny import ROOT, SMALL_UNET, trainer
@@ -179,6 +183,19 @@ def test_settings_and_plan_are_checked(tmp_path):
     (tmp_path / "other" / "file").touch()
     with pytest.raises(InputError, match="holds other files: give a new folder"):
         keep_plan(tmp_path / "other", {"rounds": 3})
+
+
+def test_the_table_has_the_scores_that_an_evaluation_has(two_sites):
+    confusion = torch.tensor([[[90, 2], [3, 5]], [[95, 0], [5, 0]]])
+    scores = overlap_scores(confusion) | distance_scores(torch.tensor([[4.0], [math.nan]]), torch.ones(2, 1))
+    rows = [row(name, two_sites[0], {"scores": scores, "images": 2}) for name in ("site1 alone", "centralised")]
+    lines = markdown(rows).splitlines()
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") and "cluster" not in lines[0]
+    dice = 100 * (10 / 15 + 0) / 2
+    assert lines[3].startswith(f"| centralised | 3 | 2 | {dice:.1f} |") and "| 4.0 |" in lines[3]
+    assert rows_to_csv(rows).splitlines()[0].startswith("training,labelled,unlabelled,mean_dice,")
+    without = scores | {"hd95": None}  # no image had a distance
+    assert "| - |" in markdown([row("centralised", two_sites[0], {"scores": without, "images": 2})])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 
 from scripts.errors import InputError
 from scripts.files import atomic_save, atomic_write, load_checkpoint
-from scripts.switches import as_bool
+from scripts.switches import as_bool, as_share
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path):
@@ -40,3 +40,10 @@ def test_switches_from_the_command_line(word, value):
 def test_other_words_are_refused_by_name():
     with pytest.raises(InputError, match="resume is 'maybe'"):
         as_bool("maybe", "resume")
+
+
+@pytest.mark.parametrize("value", [90, -0.1, "0,5", True, None, float("nan")])
+def test_a_share_is_a_number_from_0_to_1(value):
+    assert as_share(0, "method#cutmix") == 0 and as_share(0.5, "method#cutmix") == 0.5
+    with pytest.raises(InputError, match="method#cutmix is .*: give a number from 0 to 1"):
+        as_share(value, "method#cutmix")

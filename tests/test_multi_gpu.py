@@ -39,6 +39,7 @@ method#contrast: null
 method#cutmix: 0
 method#feature_perturbation: 0
 method#threshold: 0.5
+method#adaptive: true
 method#trust: false
 optimizer: {_target_: torch.optim.SGD, params: "$@network.parameters()", lr: 0.05}
 """

@@ -253,8 +253,9 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(data, tmp_path):
     [
         ({"label_ratio": 5}, "label_ratio was 4"),
         ({"num_classes": 3}, "num_classes was 2"),
-        ({"network_def__dropout": 0.5}, "network_def was "),
-        ({"method__threshold": 0.5}, "method was "),
+        ({"network_def__dropout": 0.5}, "network_def#dropout was "),
+        ({"method__threshold": 0.25}, "method#threshold was 0.8 in the run in "),
+        ({"method__weights__contrast": 0.5}, "method#weights#contrast was "),
         ({"max_epochs": 3}, "max_epochs was 1"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

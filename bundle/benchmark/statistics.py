@@ -107,10 +107,18 @@ def chosen(group: Group, values: Mapping[str, Sequence]) -> bool:
 
 
 def best_peer(group: Group, groups: Groups, peers: Sequence[str], networks: Iterable[str]) -> Group | None:
-    """The peer on these networks, same data and labels, of the highest Dice on the validation images."""
-    rivals = [group._replace(network=network, method=peer) for network in networks for peer in peers]
-    scored = {rival: validation_dice(groups[rival]) for rival in rivals if rival in groups}
-    return max(scored, key=lambda rival: scored[rival] or 0.0) if scored else None
+    """The peer on these networks, same data and labels, of the highest Dice on the validation images.
+
+    The peers are compared on the seeds that all of them have: one with a single lucky seed is not the best by it.
+    """
+    named = (group._replace(network=network, method=peer) for network in networks for peer in peers)
+    rivals = {rival: groups[rival] for rival in named if rival in groups}
+    shared = set.intersection(*({r["seed"] for r in found} for found in rivals.values())) if rivals else set()
+    scored = {
+        rival: validation_dice([r for r in found if r["seed"] in shared or not shared]) or 0.0
+        for rival, found in rivals.items()
+    }
+    return max(scored, key=scored.__getitem__, default=None)
 
 
 def validation_dice(found: Sequence[Result]) -> float | None:

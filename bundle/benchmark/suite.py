@@ -109,19 +109,22 @@ def load_suite(path: str | Path) -> Suite:
         if name not in suite["methods"]:
             raise InputError(f"{path}: baseline or peers name '{name}', which is not defined under 'methods'.")
     ordered = tuple(sorted(runs.values(), key=lambda run: run.seed))
-    comparisons = tuple(_comparison(entry, path) for entry in suite.get("comparisons") or [])
+    comparisons = tuple(_comparison(entry, runs.values(), path) for entry in suite.get("comparisons") or [])
     return Suite(Path(path).stem, ordered, baseline, peers, comparisons)
 
 
-def _comparison(entry: Mapping[str, Any], path: str | Path) -> Comparison:
-    if set(entry) != {"ours", "theirs"} or not set(entry["ours"]) | set(entry["theirs"]) <= set(GROUP):
+def _comparison(entry: Any, runs: Collection[Run], path: str | Path) -> Comparison:
+    keys = set(Comparison._fields)
+    sides = [entry[side] for side in Comparison._fields] if isinstance(entry, Mapping) and set(entry) == keys else []
+    if not sides or not all(isinstance(side, Mapping) and set(side) <= set(GROUP) for side in sides):
         raise InputError(
             f"{path}: a comparison has ours and theirs, each naming some of {', '.join(GROUP)}: correct it."
         )
-    sides = (
-        {k: tuple(v) if isinstance(v, list) else (v,) for k, v in entry[side].items()} for side in Comparison._fields
-    )
-    return Comparison(*sides)
+    values = [{k: tuple(v) if isinstance(v, list) else (v,) for k, v in side.items()} for side in sides]
+    for key, value in ((key, value) for side in values for key, chosen in side.items() for value in chosen):
+        if all(getattr(run, key) != value for run in runs):
+            raise InputError(f"{path}: a comparison names the {key} '{value}', which no grid has: correct it.")
+    return Comparison(*values)
 
 
 def check_data(runs: Iterable[Run], data_root: str | Path) -> None:
@@ -178,6 +181,10 @@ def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path)
     missing = [axis for axis in AXES if not isinstance(grid.get(axis), list)]
     if missing:
         raise InputError(f"{path}: a grid has no list '{missing[0]}': it needs {', '.join(AXES)}.")
+    for axis, number in (("label_ratios", float), ("seeds", int)):
+        for value in grid[axis]:
+            if isinstance(value, bool) or not isinstance(value, (int, number)):
+                raise InputError(f"{path}: a grid has '{value}' under '{axis}': give numbers, as in [0.05] and [0, 1].")
     for data, network, method, ratio, seed in itertools.product(*(grid[axis] for axis in AXES)):
         parts = [_definition(suite, part, name, path) for part, name in zip(PARTS, (data, network, method))]
         settings = dict(suite.get("settings") or {})

@@ -94,8 +94,8 @@ def gain(row: Row, prefix: str) -> str:
 NOTES = (
     "Scores in percent, mean ± standard deviation over the seeds; minutes of training with validation. Differences in "
     "points of Dice over the same test cases, each averaged over the seeds that both have, with the 95 % interval of a "
-    "paired bootstrap over the cases. The best peer is the one of the highest Dice on the validation images. A star: "
-    "the configs or the test images changed between these seeds.",
+    "paired bootstrap over the cases. The best peer is the one of the highest Dice on the validation images, on the "
+    "seeds that all peers have. A star: the configs or the test images changed between these seeds.",
     "Clusterings learn from no mask. Their Dice is of the cluster that is chosen without the reference; the two "
     "columns in which the reference chooses it, and cuts it out besides, are over the images with a lesion, and know "
     "the answer.",

@@ -65,16 +65,17 @@ def row(name: str, site: Site, metrics: dict[str, Any]) -> dict[str, Any]:
         "training": name,
         "labelled": site.counts["training"],
         "unlabelled": site.counts["unlabeled"],
-        **{key: scores[key] for key in SCORES},
+        **{key: scores[key] for key in SCORES if key in scores},
         "test_images": metrics["images"],
     }
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table for people."""
-    head = ["training", "labelled", "unlabelled", *(heading for heading, _ in SCORES.values())]
+    known = {key: score for key, score in SCORES.items() if key in rows[0]}
+    head = ["training", "labelled", "unlabelled", *(heading for heading, _ in known.values())]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for one in rows:
-        shown = ["-" if one[k] is None else f"{factor * one[k]:.1f}" for k, (_, factor) in SCORES.items()]
+        shown = ["-" if one[k] is None else f"{factor * one[k]:.1f}" for k, (_, factor) in known.items()]
         lines.append("| " + " | ".join([one["training"], str(one["labelled"]), str(one["unlabelled"]), *shown]) + " |")
     return "\n".join(lines) + f"\n\n{rows[0]['test_images']} test images.\n"

@@ -11,6 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.errors import InputError
 from scripts.losses import cross_entropy, drawn_edge_difference, edge_difference, neighbour_difference
 from scripts.transforms import WeakView
 
@@ -60,6 +61,9 @@ class IntendedObjective:
         view: ``(image, labels) -> (image, labels)`` with 255 past the frame; default: flips, quarter turns, up to 15
             degrees and a factor of 1.2.
         smooth: "edges" or "neighbours".
+
+    Raises:
+        InputError: another word.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class IntendedObjective:
         view: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         smooth: str = "edges",
     ) -> None:
+        if smooth not in ("edges", "neighbours"):
+            raise InputError(f"objective#smooth is {smooth!r}: give edges or neighbours")
         self.clustering, self.affine, self.spatial, self.smooth = clustering, affine, spatial, smooth
         self.view = view if view is not None else WeakView(rotate=15, scale=1.2, shift=0.0, probability=1.0)
 

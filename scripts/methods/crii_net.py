@@ -13,7 +13,7 @@ from scripts.losses import gate, inter_patch_loss, intra_patch_loss, pseudo_labe
 from scripts.methods.base import LearningRule
 from scripts.methods.projection import ProjectionHead
 from scripts.networks import CoarseRefined
-from scripts.switches import as_bool
+from scripts.switches import as_bool, as_share
 
 
 class CriiNet(LearningRule):
@@ -74,7 +74,8 @@ class CriiNet(LearningRule):
         super().__init__(network, **common)
         self.consistency = as_bool(consistency, "method#consistency")
         self.intra, self.inter = as_bool(intra, "method#intra"), as_bool(inter, "method#inter")
-        self.perturbed, self.threshold = as_bool(perturbed, "method#perturbed"), threshold
+        self.perturbed = as_bool(perturbed, "method#perturbed")
+        self.threshold = as_share(threshold, "method#threshold")
         self.num_classes, self.patch, self.band, self.samples = num_classes, patch, band, samples
         self.hinge = {"margin": margin, "outer": 1 + margin / 2}
         self.embed = ProjectionHead(network.refined_channels, dim) if self.intra or self.inter else None

@@ -9,7 +9,7 @@ import torch.nn as nn
 
 from scripts.losses import gate, pseudo_label_loss
 from scripts.methods.base import LearningRule
-from scripts.switches import as_bool
+from scripts.switches import as_bool, as_share
 from scripts.transforms import cut_mix
 
 
@@ -38,7 +38,8 @@ class FixMatch(LearningRule):
         **common,
     ) -> None:
         super().__init__(network, **common)
-        self.threshold, self.cutmix, self.dice = threshold, cutmix, dice
+        self.threshold = as_share(threshold, "method#threshold")
+        self.cutmix, self.dice = as_share(cutmix, "method#cutmix"), dice
         self.teacher_labels = as_bool(teacher_labels, "method#teacher_labels")
 
     def forward(self, network, batch, progress):

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.distributed import summed
+from scripts.errors import InputError
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods.base import LearningRule
 from scripts.methods.prior import ClassPrior
 from scripts.methods.similarity import SimilarityContrast
-from scripts.switches import as_bool
+from scripts.switches import as_bool, as_share
 from scripts.transforms import another, random_boxes
 
 
@@ -33,9 +34,9 @@ class LessNet(LearningRule):
       scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023).
     * **class prior** (``align``; ``trust``, off): :class:`~scripts.methods.prior.ClassPrior`.
     * **flip ensemble** (``flips``, off): the teacher's answer is the mean over the image and its mirror images.
-    * **mixing** (``mix_labelled``, off): CutMix boxes (``cutmix`` share of the images) are pasted into unlabelled
-      images, from other unlabelled images or, with this probability, from labelled ones with their true mask, so that
-      one image holds both distributions.
+    * **mixing** (``cutmix``, off): this share of the unlabelled images gets a box (CutMix) of another unlabelled image
+      or, with the probability ``mix_labelled``, of a labelled one with its true mask, so that one image holds both
+      distributions.
     * **feature perturbation** (``feature_perturbation``): this share of the unlabelled images passes the decoder with
       half of the encoder's channels dropped.
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
@@ -43,6 +44,9 @@ class LessNet(LearningRule):
     Losses: ``supervised``, ``consistency``, ``contrast``. Statistics: ``accepted`` (share of the unlabelled pixels),
     ``accepted_foreground`` (share of the teacher's foreground pixels), ``predicted_foreground``, with
     ``trust`` ``trusted_images``.
+
+    Raises:
+        InputError: a share outside 0 to 1, ``flips`` outside 0 to 3, or a switch that is neither true nor false.
     """
 
     losses = ("supervised", "consistency", "contrast")
@@ -69,8 +73,13 @@ class LessNet(LearningRule):
         # from the command line a switch arrives as the word "false", which Python takes for true
         self.adaptive, self.soft = as_bool(adaptive, "method#adaptive"), as_bool(soft, "method#soft")
         self.align, self.trust = as_bool(align, "method#align"), as_bool(trust, "method#trust")
-        self.num_classes, self.threshold, self.dice, self.flips = num_classes, threshold, dice, flips
-        self.cutmix, self.mix_labelled, self.feature_perturbation = cutmix, mix_labelled, feature_perturbation
+        if flips not in range(4):
+            raise InputError(f"method#flips is {flips!r}: give a whole number from 0 to 3")
+        self.num_classes, self.dice, self.flips = num_classes, dice, int(flips)
+        self.threshold = as_share(threshold, "method#threshold")
+        self.cutmix = as_share(cutmix, "method#cutmix")
+        self.mix_labelled = as_share(mix_labelled, "method#mix_labelled")
+        self.feature_perturbation = as_share(feature_perturbation, "method#feature_perturbation")
         self.contrast = contrast
         self.prior = ClassPrior(num_classes)
         self.register_buffer("class_confidence", torch.full((num_classes,), 1.0 / num_classes))

@@ -14,7 +14,7 @@ from torch import Tensor
 from scripts.losses import IGNORE_INDEX, class_info_nce, class_vectors, multi_scale_distillation
 from scripts.methods.scribbles import SeveralHeadsRule, annotated
 from scripts.methods.teacher import EMATeacher
-from scripts.switches import as_bool
+from scripts.switches import as_bool, as_share
 from scripts.transforms.noise import noisy
 
 
@@ -53,7 +53,8 @@ class ClassContrast(nn.Module):
             nn.Conv2d(dim, dim, 1),
         )
         self.teacher = EMATeacher(self.projection, decay)
-        self.temperature, self.threshold, self.least, self.stride = temperature, threshold, least, int(stride)
+        self.threshold = as_share(threshold, "method#contrast#threshold")
+        self.temperature, self.least, self.stride = temperature, least, int(stride)
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor, probabilities: Tensor) -> Tensor:
         """Contrastive loss; 0 where no class has a region.

@@ -9,6 +9,7 @@ import torch.nn as nn
 
 from scripts.losses import gate, pseudo_label_loss
 from scripts.methods.base import LearningRule
+from scripts.switches import as_share
 from scripts.transforms import cut_mix
 
 
@@ -36,7 +37,8 @@ class UniMatch(LearningRule):
         **common,
     ) -> None:
         super().__init__(network, **common)
-        self.threshold, self.cutmix, self.dice = threshold, cutmix, dice
+        self.threshold = as_share(threshold, "method#threshold")
+        self.cutmix, self.dice = as_share(cutmix, "method#cutmix"), dice
 
     def forward(self, network, batch, progress):
         labelled, images = batch["labelled"], self.unlabelled(batch)

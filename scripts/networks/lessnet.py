@@ -190,6 +190,8 @@ def expect(head: nn.Conv2d, foreground: float) -> None:
 
 def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn.Module:
     """timm feature extractor with five maps, with random, published or local weights; see :class:`LESSNet`."""
+    if str(pretrained).lower() in ("true", "false"):  # the command line hands the word over
+        pretrained = as_bool(pretrained, "network_def#pretrained")
     if not timm.is_model(backbone):
         raise InputError(f"backbone: timm has no model {backbone!r}; use one like mobilevit_xxs")
     overlay = {"pretrained_cfg_overlay": {"file": str(pretrained)}} if isinstance(pretrained, (str, Path)) else {}

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from scripts.clustering import FeatureClusteringObjective, IntendedObjective, ReleasedObjective
+from scripts.errors import InputError
 from scripts.losses import edge_difference, neighbour_difference
 from scripts.networks.s3net import PlainClusterNet, S3Net
 
@@ -67,6 +68,8 @@ def test_the_intended_spatial_loss_has_a_gradient_and_its_definition(image):
         assert losses["spatial"].item() == pytest.approx(2 * expected(logits).item(), abs=1e-5)
         gradient = torch.autograd.grad(losses["spatial"], network.main[2].weight)[0]
         assert gradient.abs().sum() > 0
+    with pytest.raises(InputError, match="objective#smooth is 'edge': give edges or neighbours"):
+        IntendedObjective(smooth="edge")
 
 
 def test_the_intended_affine_term_compares_the_moved_image_with_the_moved_labels(image):

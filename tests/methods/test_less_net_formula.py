@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from scripts.errors import InputError
 from scripts.losses import IGNORE_INDEX, weighted_cross_entropy, weighted_dice_loss
 from scripts.methods import LessNet, SimilarityContrast
 from tests.methods.test_multiscale_contrast import Pixelwise
@@ -81,6 +82,12 @@ def test_what_is_switched_off_is_out_of_the_computation():
     assert network.asked[0][1] is None
     network, rule, _ = whole(contrast=None, dice=0.0, cutmix=0.0)
     assert set(rule(network, data, 0.5)) == {"supervised", "consistency"}
+
+
+@pytest.mark.parametrize("name, value", [("flips", 4), ("flips", 1.5), ("threshold", 90), ("mix_labelled", -1)])
+def test_settings_out_of_their_range_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=f"method#{name} is {value}"):
+        LessNet(Pixelwise(), **{name: value})
 
 
 def test_thresholds_follow_the_running_confidence_of_each_class():

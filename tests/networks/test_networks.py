@@ -137,6 +137,7 @@ class TestLESSNet(NetworkTests):
             self.make(pretrained=str(tmp_path / "other.pth"))
         with pytest.raises(InputError, match="backbone: timm has no model 'mobilevit_xxxs'"):
             self.make(backbone="mobilevit_xxxs")
+        self.make(pretrained="false")  # as the command line hands it over
 
 
 class TestUNet(NetworkTests):
