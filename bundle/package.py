@@ -197,8 +197,11 @@ def make_room(folder: Path, archive: Path, overwrite: bool) -> None:
     if held and not overwrite:
         raise InputError(f"{held[0]} already exists: pass --overwrite or another --output")
     if folder.exists():
-        if not (folder / METADATA).is_file():
-            raise InputError(f"{folder} is no earlier package and is left alone: give another --output")
+        # a checkout that is named as the bundle has the metadata too, and history, data and runs beside them
+        extra = {path.name for path in folder.iterdir()} - {*PARTS, LARGE_FILES}
+        if extra or not (folder / METADATA).is_file():
+            what = f" (it holds {min(extra)})" if extra else ""
+            raise InputError(f"{folder} is no earlier package{what} and is left alone: give another --output")
         shutil.rmtree(folder)
 
 

@@ -96,8 +96,10 @@ def places(arguments: argparse.Namespace) -> Path:
     for name, least in (("threads", 0), ("read_ahead", 1), ("at_once", 1)):
         if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: give at least {least}")
-    if not 0 < arguments.rate <= 1000:
-        raise InputError(f"--rate is {arguments.rate}: give the frames a second of the folder, such as 25")
+    if not 0.001 <= arguments.rate <= 1000:  # a frame in a quarter of an hour; below, the fraction would be 0
+        raise InputError(
+            f"--rate is {arguments.rate}: give the frames a second of the folder, 0.001 to 1000, such as 25"
+        )
     output = Path(arguments.output)
     report = Path(arguments.report) if arguments.report else output.with_name(f"{output.name}.json")
     wanted = {"--output": output, "--report": report} | ({"--masks": Path(arguments.masks)} if arguments.masks else {})

@@ -64,12 +64,11 @@ def run(arguments: argparse.Namespace) -> None:
     around_figures()
     check_fit(arguments.config, settings)
     output, data = Path(arguments.output).resolve(), str(Path(arguments.data).resolve())
-    sizes = {key: value for key, value in settings.items() if key in SHARED}
     train = ["configs/train.json", *arguments.config]
     if not finished(output):
         resume = {"resume": "true"} if (output / LATEST).is_file() else {}
         demo.bundle("training", train, {**settings, "dataset_dir": data, "output_dir": output, **resume})
-    evaluation = {**sizes, "dataset_dir": data, "output_dir": output, "ckpt_path": output / "model.pt"}
+    evaluation = {**settings, "dataset_dir": data, "output_dir": output, "ckpt_path": output / "model.pt"}
     demo.bundle("evaluating", [*train, "configs/evaluate.json"], {**evaluation, "overwrite": "true"})
     metrics = json.loads((output / "evaluation" / "metrics.json").read_text())
     share(output / "model.pt", section(output, metrics, arguments))

@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
+from scripts.errors import InputError
+
 BLUE, YELLOW, VERMILION = (86, 180, 233), (240, 228, 66), (213, 94, 0)
 CLASS_COLOURS = [YELLOW, BLUE, (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), VERMILION]
 INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (105, 105, 112)
@@ -331,6 +333,15 @@ def rendered(figure: Figure) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, optimize=True)
+    """Writes a PNG, making its folder.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, optimize=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({error.strerror or error}): name a folder that can be written"
+        ) from error

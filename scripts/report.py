@@ -70,7 +70,7 @@ def write_report(folder: str | Path) -> Path:
         the page.
 
     Raises:
-        InputError: the folder is missing or holds neither, or one of its JSON files is damaged.
+        InputError: the folder is missing or holds neither, or one of its files is damaged.
     """
     folder = Path(folder).absolute()
     if not folder.is_dir():
@@ -288,5 +288,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            float(row.get("seconds") or 0)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): restore it, or run that step again") from error
+    return rows

@@ -332,6 +332,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: str) -> None
     """
     for part in ("parameters", "definitions", "data"):
         for name in sorted((old[part].keys() | new[part].keys()) - FREE_ON_RESUME):
+            if part == "parameters" and name not in old[part]:
+                continue  # recorded since; what it decides, the lists of images among it, is compared below
             was, now = old[part].get(name), new[part].get(name)
             if was != now:
                 what = f"the list of {name} images" if part == "data" else name

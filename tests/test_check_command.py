@@ -81,6 +81,10 @@ def test_wrong_usage_is_2(dataset, tmp_path, capsys):
     assert stop.value.code == 2
     assert main(["check", str(dataset), "--output", str(dataset / "pictures")]) == 2
     assert not (dataset / "pictures").exists()
+    (tmp_path / "file").touch()
+    capsys.readouterr()
+    assert main(["check", str(dataset), "--output", str(tmp_path / "file")]) == 2
+    assert "name a folder that can be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("classes", [2, 4])

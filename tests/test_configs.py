@@ -4,6 +4,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from pydoc import locate
 
@@ -95,6 +96,16 @@ def test_the_users_parameters_stand_on_top_and_are_recorded():
     for name in ("dataset_dir", "output_dir", "label_ratio", "image_size", "num_classes", "max_epochs", "batch_size"):
         assert name in top
     assert set(config["parameters"]) <= set(top) and {"learning_rate", "seed", "amp"} <= set(config["parameters"])
+
+
+def test_what_weights_are_compared_with_is_recorded_with_them():
+    """A guard that asks run.json for a key which no training writes would never fire."""
+    recorded = json.loads((ROOT / "configs" / "train.json").read_text())["parameters"]
+    for name in ("evaluate.json", "inference.json", "train.json"):
+        text = (ROOT / "configs" / name).read_text()
+        for keys in re.findall(r'"expected": \{([^}]*)\}', text):
+            assert set(re.findall(r'"(\w+)":', keys)) <= recorded.keys(), name
+        assert '"expected": {' in text
 
 
 def test_the_metadata_holds_what_a_bundle_needs():

@@ -196,6 +196,14 @@ def test_a_folder_that_is_no_package_is_never_removed(clone, tmp_path, monkeypat
     assert "is left alone" in capsys.readouterr().err and (tmp_path / NAME / "thesis.txt").is_file()
 
 
+def test_a_checkout_that_is_named_as_the_bundle_is_never_removed(clone, tmp_path, monkeypatch, capsys):
+    git(clone, "clone", "-q", str(clone), str(tmp_path / NAME))
+    (tmp_path / NAME / "output").mkdir()
+    assert packaged(monkeypatch, tmp_path / NAME, tmp_path, "--overwrite") == 2
+    assert "is no earlier package (it holds ." in capsys.readouterr().err
+    assert (tmp_path / NAME / ".git").is_dir() and (tmp_path / NAME / "output").is_dir()
+
+
 def test_files_above_the_limit_are_listed_with_address_and_checksum(clone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(package, "LIMIT", 1_000_000)
     weights = {f"models/{path.name}": path.read_bytes() for path in sorted((clone / "models").glob("*.pt"))}

@@ -92,6 +92,10 @@ def test_bad_folders_are_refused(tmp_path):
     (tmp_path / "run.json").write_text("{cut")
     with pytest.raises(InputError, match="run.json is damaged"):
         write_report(tmp_path)
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "history.csv").write_text("epoch,seconds\n1,abc\n")
+    with pytest.raises(InputError, match="history.csv is damaged .*'abc'"):
+        write_report(tmp_path)
 
 
 @pytest.mark.parametrize("seconds, text", [(3.21, "3.2 s"), (42.4, "42 s"), (303, "5 min 3 s"), (7810, "2 h 10 min")])

@@ -268,6 +268,14 @@ def test_a_run_is_not_resumed_as_another(data, tmp_path, change, named):
     assert named in error_text(caught.value)
 
 
+def test_a_run_of_before_a_parameter_was_recorded_is_resumed(data, tmp_path):
+    output = finished(data, tmp_path)
+    record = json.loads((output / "run.json").read_text())
+    del record["parameters"]["group_pattern"]
+    (output / "run.json").write_text(json.dumps(record))
+    workflow(dataset_dir=str(data), output_dir=str(output), max_epochs=1, resume=True).run()
+
+
 def test_other_labelled_images_are_not_resumed(data, tmp_path):
     output = finished(data, tmp_path)
     splits = json.loads((data / "splits.json").read_text())

@@ -189,6 +189,7 @@ def test_nothing_is_replaced(tmp_path, capsys):
         (["--read-ahead", "0"], "--read-ahead is 0: give at least 1"),
         (["--at-once", "0"], "--at-once is 0: give at least 1"),
         (["--rate", "0"], "--rate is 0.0"),
+        (["--rate", "0.0004"], "--rate is 0.0004"),
         (["--size", "7"], "image_size is 7"),
     ],
 )

@@ -113,9 +113,10 @@ def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
         return Collection(items, {})
     content = read_json(path)
     split = {SIDES.get(name): keys for name, keys in content.items()}
-    if None in split or "train" not in split or not all(isinstance(keys, list) for keys in split.values()):
+    if None in split or "train" not in split or len(split) < len(content) or not all(map(_names, split.values())):
         raise InputError(
-            f"{path} must hold the lists train, val and test; it holds: {', '.join(content) or 'nothing'}."
+            f"{path} must hold the lists train, val and test; it holds: {', '.join(content) or 'nothing'} (each may "
+            "stand once, and names keys alone)."
         )
     for key, count in Counter(key for keys in split.values() for key in keys).items():
         if key not in items:
@@ -123,6 +124,10 @@ def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
         if count > 1:
             raise InputError(f"{path} names the key '{key}' {count} times: keep it in one list only.")
     return Collection(items, split, ordered=True, source=str(path))
+
+
+def _names(entries: Any) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, str) for entry in entries)
 
 
 def read_datalist_json(path: Path) -> Collection:
@@ -141,6 +146,9 @@ def read_datalist_json(path: Path) -> Collection:
     if not isinstance(content.get("training"), list):
         raise InputError(f"{path} has no list 'training': it must be a MONAI datalist (training, validation, test).")
     lists = {name: content.get(name) or [] for name in ("training", "unlabeled", "validation", "test")}
+    for name, entries in lists.items():
+        if not isinstance(entries, list):
+            raise InputError(f"{path} has no list but {entries!r} under '{name}': list its images, or leave it out.")
     listed = {name: [_listed_item(path, entry, name) for entry in entries] for name, entries in lists.items()}
     everything = [item for entries in listed.values() for item in entries]
     _name_items(everything, path)

@@ -78,6 +78,8 @@ def test_a_split_column_counts_if_it_holds_splits(pairs_set, names, pinned):
         ({"train": ["k0", "k2"], "val": ["k4"], "test": ["k1"]}, "group 'g0' is in both train and test .*one side in"),
         ({"fold": ["k0"]}, "must hold the lists train, val and test; it holds: fold"),
         ({"train": "k0"}, "must hold the lists"),
+        ({"train": [{"image": "k0"}]}, "must hold the lists"),
+        ({"train": ["k0"], "val": ["k1"], "validation": ["k2"]}, "each may stand once"),
     ],
 )
 def test_bad_splits(pairs_set, split, message):
@@ -180,6 +182,7 @@ def test_absolute_paths_may_lead_anywhere_and_relative_ones_may_not(folder_set, 
         ('{"training": [{"label": "a.png"}]}', "item in 'training' without an image"),
         ('{"training": [{"image": "a.png"}, {"image": "a.png"}]}', "a.png twice"),
         ('{"training": []}', "holds no image"),
+        ('{"training": ["a.png"], "validation": 5}', "no list but 5 under 'validation'"),
     ],
 )
 def test_bad_datalists(tmp_path, content, message):
