@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sites that train together over MONAI's client: their images, their rounds, and a federation that is cut."""
 
+import argparse
 import csv
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import sys
 import pytest
 import torch
 
+import bundle.federate as command
 from bundle.federate import keep_plan, parse_settings, rounds
 from bundle.federate.comparison import markdown, row
 from bundle.federate.rounds import Plan, average, federate
@@ -82,6 +85,81 @@ def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set)
 def test_bad_sites_are_refused(tmp_path, synthetic_set, specs, sentence):
     with pytest.raises(InputError, match=sentence):
         write_sites(specs, str(synthetic_set), tmp_path, SETTINGS)
+
+
+@pytest.fixture
+def patients(tmp_path):
+    """A prepared set of 4 classes: ten patients with four slices each, in no given groups, volumes or parts."""
+    names = [f"p{patient}_{frame}_slice_{n}" for patient in range(10) for frame in "ab" for n in (1, 2)]
+    for name in names:
+        for part in ("images", "masks"):  # listing opens no image
+            path = tmp_path / "patients" / part / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    items = [{"image": f"images/{name}.png", "label": f"masks/{name}.png"} for name in names]
+    path = tmp_path / "patients" / "datalist.json"
+    path.write_text(json.dumps({"num_classes": 4, "training": items}))
+    return path.parent
+
+
+@pytest.fixture
+def site_lists(tmp_path, monkeypatch):
+    """What ``federate`` with these arguments writes for its first site; nothing is trained."""
+    monkeypatch.setattr(command, "compare", lambda *arguments, **options: "")
+
+    def written(*arguments):
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        output = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        command.run(parser.parse_args([*map(str, arguments), "--output", str(output)]))
+        lists = json.loads((output / "sites" / "site1.json").read_text())
+        return {part: items for part, items in lists.items() if isinstance(items, list)}
+
+    return written
+
+
+def on_two_sides(lists):
+    """Patients with images in more than one part."""
+    sides = {part: {re.search(r"p\d+", item["key"])[0] for item in items} for part, items in lists.items()}
+    return [patient for patient in set().union(*sides.values()) if sum(patient in side for side in sides.values()) > 1]
+
+
+@pytest.mark.parametrize("sites", ["folder", "numbers"])
+def test_a_group_pattern_keeps_patients_together(patients, site_lists, sites):
+    given = ["--sites", patients] if sites == "folder" else ["--data", patients, "--sites", "20"]
+    assert on_two_sides(site_lists(*given, "--settings", "num_classes=4"))
+    lists = site_lists(*given, "--settings", "num_classes=4", r"group_pattern=^(p\d+)_")
+    assert all(lists[part] for part in ("training", "validation", "test")) and not on_two_sides(lists)
+
+
+def test_an_overlay_says_how_the_sites_are_read_and_settings_overrule_it(patients, site_lists, tmp_path):
+    with pytest.raises(InputError, match="has 4 classes, but num_classes is 2: pass --settings num_classes=4"):
+        site_lists("--sites", patients)
+    overlay = tmp_path / "data.yaml"
+    overlay.write_text(json.dumps({"num_classes": 4, "volume_pattern": r"(.*)_slice_\d+"}))
+    for config in (overlay, "configs/data/acdc.yaml"):
+        lists = site_lists("--sites", patients, "--configs", config)
+        assert {item["volume"] for items in lists.values() for item in items} == {
+            f"site1_p{patient}_{frame}" for patient in range(10) for frame in "ab"
+        }
+    with pytest.raises(InputError, match="num_classes is 3"):
+        site_lists("--sites", patients, "--configs", overlay, "--settings", "num_classes=3")
+    with pytest.raises(InputError, match="--configs nowhere.yaml: there is no file"):
+        site_lists("--sites", patients, "--configs", "nowhere.yaml")
+
+
+def test_with_scribbles_a_site_counts_the_images_that_have_one(patients, site_lists):
+    path = patients / "datalist.json"
+    content = json.loads(path.read_text())
+    for item in content["training"][::2]:
+        item["scribble"] = item["label"].replace("masks", "scribbles")
+    path.write_text(json.dumps(content))
+    settings = ["--settings", "num_classes=4", "annotation=scribble"]
+    lists = site_lists("--sites", patients, *settings)
+    assert lists["training"] and lists["unlabeled"]
+    assert all(item["label"] == item["scribble"] for item in lists["training"])
+    read = load_datalist(patients.parent / "run0" / "sites" / "site1.json", num_classes=4, annotation="scribble")
+    assert {part: len(items) for part, items in read.items()} == {part: len(items) for part, items in lists.items()}
 
 
 def test_the_average_is_weighted_by_images():

@@ -87,7 +87,7 @@ def clustered(folder: Path) -> dict[str, Any]:
         "train_minutes": round(sum(seconds(list(rows.values()))) / 60, 3),
         "evaluate_seconds": 0.0,
         "network_parameters": None,
-        "definitions": fingerprint({key: value for key, value in record.items() if key != "seed"}),
+        "definitions": fingerprint({key: value for key, value in record.items() if key not in ("seed", "places")}),
         "validation": {"minutes": [], "iteration": [], "val_mean_dice": []},
         "empty": empty,
         "cases": {key: rounded(value, CASE_DIGITS) for key, value in cases.items()},

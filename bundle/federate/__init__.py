@@ -13,7 +13,7 @@ from bundle.assignments import yaml_assignments
 from bundle.federate.comparison import compare
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, federate
-from bundle.federate.sites import write_sites
+from bundle.federate.sites import TRAINING_CONFIG, write_sites
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
@@ -69,9 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--unlabelled-weight is {arguments.unlabelled_weight}: give 0 to 1.")
     settings = parse_settings(arguments.settings)
     keep_plan(output, {key: value for key, value in vars(arguments).items() if key not in ("output", "command")})
-    sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings)
+    files = (TRAINING_CONFIG, *arguments.configs)
+    sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings, files)
     plan = Plan(
-        files=("configs/train.json", *arguments.configs),
+        files=files,
         settings=settings,
         rounds=arguments.rounds,
         local_epochs=arguments.local_epochs,

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
+from bundle.benchmark.suite import ROOT
 from scripts.data import load_datalist
 from scripts.data.files import Item, images_by_stem
 from scripts.data.selection import labelled_count
@@ -19,6 +22,9 @@ from scripts.files import atomic_write
 
 LISTS = ("training", "unlabeled", "validation", "test")
 PARTS = ("key", "image", "label", "scribble", "group", "volume", "slice", "spacing")
+#: arguments of load_datalist that say how a folder is read; masks are shared out by ``--sites``, not by label_ratio
+READING = ("num_classes", "seed", "group_pattern", "volume_pattern", "annotation", "val_share", "test_share")
+TRAINING_CONFIG = "configs/train.json"
 
 Lists = dict[str, list[Item]]
 
@@ -42,7 +48,13 @@ class Site:
         return self.counts["training"] + unlabelled * self.counts["unlabeled"]
 
 
-def write_sites(specs: Sequence[str], data: str, folder: Path, settings: Mapping[str, Any]) -> tuple[list[Site], Site]:
+def write_sites(
+    specs: Sequence[str],
+    data: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    files: Sequence[str] = (TRAINING_CONFIG,),
+) -> tuple[list[Site], Site]:
     """Writes a datalist for every site, and one with the images of all.
 
     Args:
@@ -50,16 +62,17 @@ def write_sites(specs: Sequence[str], data: str, folder: Path, settings: Mapping
         data: a data set whose training images are dealt out in their order; its validation and test images are those
             of every site with masks.
         folder: of the datalists.
-        settings: keys of the bundle; ``num_classes`` and ``seed`` are used.
+        settings: keys of the bundle; those that say how a data set is read are used.
+        files: configs, relative to the bundle, which the settings override.
 
     Returns:
         The sites, and the site that holds everything.
 
     Raises:
-        InputError: a spec is none, or no site has a mask.
+        InputError: a spec is none, a config does not exist, or no site has a mask.
     """
     pairs = [split_spec(spec) for spec in specs]
-    common = {"num_classes": int(settings.get("num_classes", 2)), "seed": int(settings.get("seed", 0))}
+    common = reading(files, settings)
     lists = dealt(pairs, data, common) if data else [own_lists(text, ratio, common) for text, ratio in pairs]
     if not any(one["training"] for one in lists):
         raise InputError("--sites: no site has a mask to learn from: give at least one with masks and a ratio above 0.")
@@ -68,6 +81,36 @@ def write_sites(specs: Sequence[str], data: str, folder: Path, settings: Mapping
     sites = [write_site(f"site{n}", one, folder) for n, one in enumerate(lists, 1)]
     everything = {part: list({item["image"]: item for one in lists for item in one[part]}.values()) for part in LISTS}
     return sites, write_site("all", everything, folder)
+
+
+def reading(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How a training with these configs and settings reads a data set, as arguments of ``load_datalist``.
+
+    The written datalists pin groups and parts, so what is not used here has no effect in the trainings any more.
+
+    Raises:
+        InputError: a config does not exist.
+    """
+    missing = next((name for name in files if not (ROOT / name).is_file()), None)
+    if missing:
+        raise InputError(f"--configs {missing}: there is no file {ROOT / missing}: correct the path.")
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / name) for name in files])
+    # keys below other sections (method#threshold) mean nothing here
+    parser.update({key: value for key, value in settings.items() if "#" not in key or key.startswith("datalist#")})
+    return {key: parser.get_parsed_content(f"datalist#{key}") for key in READING if key in parser["datalist"]}
+
+
+def read_lists(source: str, common: Mapping[str, Any]) -> Lists:
+    """The lists of a data set, read as all sites are.
+
+    Raises:
+        InputError: of the data set; where it names the option of a training, the setting that is meant here.
+    """
+    try:
+        return load_datalist(source, **common)
+    except InputError as error:
+        raise InputError(str(error).replace("--num_classes ", "--settings num_classes=")) from error
 
 
 def split_spec(spec: str) -> tuple[str, float | None]:
@@ -85,9 +128,9 @@ def split_spec(spec: str) -> tuple[str, float | None]:
     return match[1], ratio
 
 
-def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[str, int]) -> list[Lists]:
+def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[str, Any]) -> list[Lists]:
     """The training images of one data set, dealt out in their order."""
-    whole = load_datalist(data, **common)
+    whole = read_lists(data, common)
     images, lists, start = whole["training"] + whole["unlabeled"], [], 0
     for text, ratio in pairs:
         if not text.isdigit() or int(text) < 1:
@@ -102,7 +145,7 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
     return lists
 
 
-def own_lists(text: str, ratio: float | None, common: Mapping[str, int]) -> Lists:
+def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> Lists:
     """The lists of a site that has a folder; with ratio 0 a folder of images will do."""
     folder = Path(text)
     if ratio == 0 and folder.is_dir():
@@ -111,7 +154,7 @@ def own_lists(text: str, ratio: float | None, common: Mapping[str, int]) -> List
         if found and not (folder / "masks").is_dir():
             bare = [{"key": key, "image": str(path.absolute()), "group": key} for key, path in found.items()]
             return {"training": [], "unlabeled": bare, "validation": [], "test": []}
-    lists = load_datalist(text, **common)
+    lists = read_lists(text, common)
     if ratio is None:
         return lists
     return labelled_part(lists["training"] + lists["unlabeled"], ratio) | {k: lists[k] for k in ("validation", "test")}

@@ -38,6 +38,8 @@ from scripts.switches import as_bool
 logger = logging.getLogger("less_net")
 
 RECORD, SCORES, METRICS = "clustering.json", "scores.csv", "metrics.json"
+#: the key of the record that holds where the images lie, which says nothing of how they are clustered
+PLACES = "places"
 MEASURES = ("dice", "hm", "xor")
 COLUMNS = ("key", "width", "height", "clusters", "iterations", "collapsed", "seconds", "marked")
 COLUMNS += tuple(f"{assignment}_{measure}" for assignment in ASSIGNMENTS for measure in MEASURES)
@@ -169,19 +171,26 @@ class ClusterFolder:
         definition = workflow.parser.get("algorithm") if workflow is not None else type(self.algorithm).__name__
         settings = {"algorithm": definition, "image_size": self.size, "in_channels": self.channels}
         settings |= {"components": self.components, "seed": self.seed, "scored": scored}
-        settings["part"] = self.part
+        settings |= {"part": self.part, PLACES: self.places()}
         settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
         if path.is_file():
-            before = json.loads(path.read_text())
-            name = next((name for name in settings if before.get(name) != settings[name]), None)
+            # a record of before there were places goes on with those of now
+            before, now = flat({PLACES: settings[PLACES]} | json.loads(path.read_text())), flat(settings)
+            name = next((name for name in now if before.get(name) != now[name]), None)
             if name:
                 raise InputError(
-                    f"{self.output} holds a clustering with {name} {before.get(name)}, now it is {settings[name]}: "
+                    f"{self.output} holds a clustering with {name} {before.get(name)}, now it is {now[name]}: "
                     "run it as it was to go on, or pass another --output_dir"
                 )
         elif self.output.is_file() or (self.output.is_dir() and any(self.output.iterdir())):
             raise InputError(f"output_dir {self.output} is not an empty folder: pass another --output_dir")
         atomic_write(path, json.dumps(settings, indent=1).encode())
+
+    def places(self) -> dict[str, str | None]:
+        """Which images and masks these are: two folders may hold the same names."""
+        folders = {"dataset_dir": self.source, "masks_dir": self.masks_dir}
+        found = {key: str(Path(value).expanduser().resolve()) if value else None for key, value in folders.items()}
+        return found | {"group_pattern": self.group_pattern or None}
 
     def finished(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
         """The rows of the images whose pictures and scores are there."""
@@ -254,6 +263,11 @@ class ClusterFolder:
         atomic_write(self.output / METRICS, json.dumps(content, indent=1).encode())
         for name in ASSIGNMENTS:
             logger.info("%s: mean Dice %.4f over %d images", name, mean[name]["dice"], len(scored))
+
+
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of what was run with its places among the other keys, as they are named to people."""
+    return {key: value for key, value in record.items() if key != PLACES} | record[PLACES]
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

@@ -13,6 +13,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from bundle.benchmark.commands import CLUSTERS
+from bundle.benchmark.results import clustered
 from scripts.clustering import FeatureClustering, KMeans, S3Clustering
 from scripts.data import load_datalist
 from scripts.engines import PerImageTrainer
@@ -120,6 +122,37 @@ def test_a_cut_run_goes_on_and_gives_what_an_uncut_one_gives(folder, monkeypatch
     (out / "masks" / "wide.png").unlink()
     cluster(folder, "cut", seed=3)
     assert len(done) == 5 and (out / "masks" / "wide.png").is_file()
+
+
+def test_another_folder_with_the_same_names_is_another_run(folder):
+    other = shutil.copytree(folder, folder.parent / "other" / "set")
+    out, masks = cluster(folder), {"masks_dir": str(folder / "masks")}
+    again = {"output_dir": str(out)}
+    expected = f"holds a clustering with dataset_dir {folder.resolve()}, now it is {other.resolve()}: run it as it was"
+    assert expected in refused(other, **again)
+    assert "masks_dir None, now it is" in refused(folder, **again, **masks)
+    assert "group_pattern None, now it is ^a" in refused(folder, **again, group_pattern="^a")
+    cluster(Path(f"{other}/../../{folder.name}"), **again)  # the same folder by another name goes on
+
+
+def test_a_record_without_places_goes_on_and_then_has_them(folder):
+    out = cluster(folder)
+    path = out / "clustering.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in record.items() if key != "places"}))
+    before = (out / "masks" / "wide.png").stat().st_mtime_ns
+    cluster(folder)
+    assert json.loads(path.read_text()) == record and (out / "masks" / "wide.png").stat().st_mtime_ns == before
+
+
+def test_what_is_published_does_not_depend_on_where_the_images_lie(folder):
+    other = shutil.copytree(folder, folder.parent / "other" / "set")
+    out = [cluster(one, CLUSTERS) for one in (folder, other)]
+    found = [clustered(one.parent)["definitions"] for one in out]
+    path = out[1] / "clustering.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in record.items() if key != "places"}))
+    assert found[0] == found[1] == clustered(out[1].parent)["definitions"]
 
 
 def test_of_a_data_set_only_the_part_that_is_asked_for(synthetic_set, tmp_path):
