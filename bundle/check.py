@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.data.reader import IGNORE_INDEX
 from scripts.data.survey import Survey, survey
 from scripts.data.survey_report import report
 from scripts.errors import InputError
@@ -50,10 +49,14 @@ HEADINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="dataset folder or datalist JSON")
-    parser.add_argument("--num-classes", type=int, help="classes with background (default: as the masks' values tell)")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        help="classes with background (default: as datalist.json notes, else as the masks' values tell)",
+    )
     parser.add_argument("--in-channels", type=int, help="channels the network takes (default: any)")
     parser.add_argument(
-        "--ignore-value", type=int, default=IGNORE_INDEX, help="mask value that is no class (default: 255)"
+        "--ignore-value", type=int, help="mask value that is no class (default: as datalist.json notes, else 255)"
     )
     parser.add_argument("--volume-pattern", help="regular expression that finds the volume in the name of a slice")
     parser.add_argument("--group-pattern", help="regular expression that finds the patient or video in a name")

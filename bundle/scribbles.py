@@ -17,7 +17,7 @@ from PIL import Image
 
 from scripts.data.checks import LISTS, entries_of, in_threads
 from scripts.data.files import Item
-from scripts.data.reader import ImageReader, MaskReader
+from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.data.survey import Survey, survey
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -36,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=float, default=0.75, help="share of a contour that a stroke covers, up to 1")
     parser.add_argument("--width", type=int, default=0, help="of a stroke in pixels (default: as the image's size)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same strokes (default: 0)")
-    parser.add_argument("--num-classes", type=int, help="classes with background (default: as the masks' values tell)")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        help="classes with background (default: as datalist.json notes, else as the masks' values tell)",
+    )
+    parser.add_argument(
+        "--ignore-value", type=int, help="mask value that is no class (default: as datalist.json notes, else 255)"
+    )
     parser.add_argument("--background", default="true", help="true or false: strokes in the background too")
     parser.add_argument(
         "--compare",
@@ -53,20 +60,21 @@ def run(arguments: argparse.Namespace) -> None:
     """
     output = _new_folder(arguments.output, arguments.dataset)
     _check_arguments(arguments)
-    found = survey(arguments.dataset, arguments.num_classes)
+    found = survey(arguments.dataset, arguments.num_classes, ignore_value=arguments.ignore_value)
     _refuse(found)
+    blank = _blank(found)
     items = [item for _, item in entries_of(found.lists) if item.get("label")]
     if arguments.compare and not any(item.get("scribble") for item in items):
         raise InputError(f"{arguments.dataset} has no scribbles of its own to compare with: leave out --compare")
     paths = _paths(items, output)
-    measured = list(_write_all(items, paths, found.num_classes, arguments))
+    measured = list(_write_all(items, paths, found, arguments))
     write_datalist(found, paths, output)
     print(f"{len(items)} scribbles of {found.num_classes} classes in {output / 'scribbles'}")
-    settings = f"--annotation scribble --ignore_value {found.num_classes} --num_classes {found.num_classes}"
+    settings = f"--annotation scribble --ignore_value {blank} --num_classes {found.num_classes}"
     print(f"{output / 'datalist.json'} lists them; train with --dataset_dir {shlex.quote(str(output))} {settings}")
     print("\n".join(as_table(measured, found.num_classes)))
     if arguments.compare:
-        _draw(items, paths, found.num_classes, output)
+        _draw(items, paths, found, output)
 
 
 def _new_folder(name: str, dataset: str) -> Path:
@@ -96,6 +104,26 @@ def _refuse(found: Survey) -> None:
         raise InputError(f"{found.dataset} holds no mask to draw scribbles into: add masks")
 
 
+def _blank(found: Survey) -> int:
+    """What scribbles hold where nobody drew.
+
+    A training has one such value for masks and scribbles, so it is the one that the masks hold already.
+    """
+    if found.ignore_value == IGNORE_INDEX:
+        return found.num_classes
+    if not found.num_classes <= found.ignore_value < IGNORE_INDEX:
+        raise InputError(
+            f"the ignored value {found.ignore_value} of {found.dataset} cannot mark where nobody drew: give one from "
+            f"{found.num_classes} to 254, or let `python -m bundle prepare --values` translate the masks"
+        )
+    return found.ignore_value
+
+
+def _readers(found: Survey) -> tuple[MaskReader, MaskReader]:
+    """Of the masks, and of scribbles, which may also hold the number of classes where nobody drew."""
+    return MaskReader(found.num_classes, found.ignore_value), MaskReader(found.num_classes + 1, found.ignore_value)
+
+
 def _paths(items: Sequence[Item], output: Path) -> dict[str, Path]:
     """Where the scribble of each key goes: its name, in characters that a file name may have."""
     names: dict[str, str] = {}
@@ -108,12 +136,13 @@ def _paths(items: Sequence[Item], output: Path) -> dict[str, Path]:
 
 
 def _write_all(
-    items: Sequence[Item], paths: dict[str, Path], num_classes: int, arguments: argparse.Namespace
+    items: Sequence[Item], paths: dict[str, Path], found: Survey, arguments: argparse.Namespace
 ) -> Iterator[dict[str, dict[int, dict[str, float]]]]:
     """Writes one PNG an item and yields the measures of what was ``made`` and, to compare, of the ``expert``'s."""
     from scripts.data.scribbles import draw_scribble, measure_scribble, rng_of
 
-    masks, own = MaskReader(num_classes), MaskReader(num_classes + 1)
+    num_classes, blank = found.num_classes, np.uint8(_blank(found))
+    masks, own = _readers(found)
     background = as_bool(arguments.background, "--background")
 
     def work(item: Item) -> dict[str, dict[int, dict[str, float]]]:
@@ -121,7 +150,8 @@ def _write_all(
         rng = rng_of(arguments.seed, item["key"])
         scribble = draw_scribble(mask, num_classes, rng, arguments.length, arguments.width, background)
         content = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(scribble.T)).save(content, format="PNG")
+        stored = np.where(scribble == num_classes, blank, scribble)
+        Image.fromarray(np.ascontiguousarray(stored.T)).save(content, format="PNG")
         atomic_write(paths[item["key"]], content.getvalue())
         measures = {"made": measure_scribble(scribble, mask, num_classes)}
         if arguments.compare and item.get("scribble"):
@@ -138,8 +168,8 @@ def write_datalist(found: Survey, paths: dict[str, Path], output: Path) -> None:
         for name, items in found.lists.items()
         if name in LISTS
     }
-    content = json.dumps({"num_classes": found.num_classes, "ordered": found.ordered, **lists}, indent=1)
-    atomic_write(output / "datalist.json", content.encode())
+    noted = {"num_classes": found.num_classes, "ignore_value": _blank(found), "ordered": found.ordered}
+    atomic_write(output / "datalist.json", json.dumps(noted | lists, indent=1).encode())
 
 
 def as_table(measured: Sequence[dict[str, dict[int, dict[str, float]]]], num_classes: int) -> Iterator[str]:
@@ -165,12 +195,12 @@ def _entry(name: str, numbers: Sequence[dict[str, float]]) -> str:
     return f"{np.mean(values) if name in ('strokes', 'width') else np.median(values):>12.2f}"
 
 
-def _draw(items: Sequence[Item], paths: dict[str, Path], num_classes: int, output: Path) -> None:
+def _draw(items: Sequence[Item], paths: dict[str, Path], found: Survey, output: Path) -> None:
     """Writes ``comparison.png``: the data set's own scribble on the left, the made one on the right."""
     from scripts import pictures
     from scripts.data_pictures import scribble_sheet
 
-    masks, own = MaskReader(num_classes), MaskReader(num_classes + 1)
+    masks, own = _readers(found)
     both = [item for item in items if item.get("scribble")]
     cases = []
     for place in np.linspace(0, len(both) - 1, min(SHOWN, len(both)) + 2).round().astype(int)[1:-1]:
@@ -178,5 +208,5 @@ def _draw(items: Sequence[Item], paths: dict[str, Path], num_classes: int, outpu
         image = ImageReader(3).get_data(item["image"])[0]
         mask, expert = masks.get_data(item["label"])[0][0], own.get_data(item["scribble"])[0][0]
         cases.append((item["key"], image, mask, expert, own.get_data(str(paths[item["key"]]))[0][0]))
-    pictures.save(scribble_sheet(cases, num_classes), output / "comparison.png")
+    pictures.save(scribble_sheet(cases, found.num_classes), output / "comparison.png")
     print(f"Picture: {output / 'comparison.png'}")

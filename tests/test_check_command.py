@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bundle.__main__ import main
+from tests.folders import pairs, save
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -113,3 +114,18 @@ def test_the_module_prints_json_alone_and_exits_with_its_code(dataset):
     command = [sys.executable, "-m", "bundle", "check", str(dataset), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True)
     assert done.returncode == 1 and not json.loads(done.stdout)["clean"]
+
+
+def test_what_prepare_wrote_is_checked_as_prepare_noted_it(tmp_path, capsys):
+    for index, (image, mask) in enumerate(pairs(8)):
+        mask[:4] = 255
+        save(tmp_path / f"src/images/{index}.png", image)
+        save(tmp_path / f"src/masks/{index}.png", mask)
+    prepared = tmp_path / "prepared"
+    assert main(["prepare", str(tmp_path / "src"), "--output", str(prepared), "--values", "1=1,255=255"]) == 0
+    capsys.readouterr()
+    assert main(["check", str(prepared)]) == 0
+    out = capsys.readouterr().out
+    assert "Masks: 2 classes with background\n" in out and "pixels of 255" in out and "class 2" not in out
+    assert main(["check", str(prepared), "--ignore-value", "255"]) == 1
+    assert "holds the value 2" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from bundle.__main__ import main
 from scripts.data import check_datalist, load_datalist
 from scripts.data.survey import survey
 from scripts.errors import InputError
+from tests.folders import pairs, save
 
 
 def contents(folder):
@@ -122,3 +123,50 @@ def test_keys_never_lead_out_of_the_folder(synthetic_set, tmp_path):
     listed = json.loads((tmp_path / "out/datalist.json").read_text())
     paths = [Path(item["scribble"]) for name in ("training", "validation", "test") for item in listed[name]]
     assert len(paths) == 20 and all(path.parent == tmp_path / "out/scribbles" and path.is_file() for path in paths)
+
+
+def training_of(printed):
+    """The settings that the printed command trains with."""
+    words = shlex.split(printed.split("train with ")[1].splitlines()[0])
+    return dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2]))
+
+
+def masks_of(folder, value, count=8):
+    """Images whose masks hold a lesion, and ``value`` where pixels are ignored."""
+    for index, (image, mask) in enumerate(pairs(count)):
+        mask[:4] = value
+        save(folder / f"images/{index}.png", image)
+        save(folder / f"masks/{index}.png", mask)
+    return folder
+
+
+def strokes_in(folder):
+    return [np.asarray(Image.open(path)) for path in sorted((folder / "scribbles").iterdir())]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--num-classes", "2"]])
+def test_pixels_that_prepare_noted_as_ignored_get_no_stroke(tmp_path, capsys, arguments):
+    source, prepared, output = (tmp_path / name for name in ("src", "prepared", "out"))
+    masks_of(source, 255)
+    assert main(["prepare", str(source), "--output", str(prepared), "--values", "1=1,255=255"]) == 0
+    assert main(["scribbles", str(prepared), "--output", str(output), *arguments]) == 0
+    told = training_of(capsys.readouterr().out)
+    assert (told["num_classes"], told["ignore_value"]) == ("2", "2")
+    assert all((scribble[:4] == 2).all() and (scribble == 1).any() for scribble in strokes_in(output))
+    check_datalist(load_datalist(told["dataset_dir"], annotation=told["annotation"]), 2, 3, 2)
+
+
+def test_the_ignored_value_of_the_masks_is_that_of_the_scribbles(tmp_path, capsys):
+    """A training knows one such value, for masks and scribbles alike."""
+    source, output = masks_of(tmp_path / "src", 9), tmp_path / "out"
+    command = ["scribbles", str(source), "--output", str(output), "--ignore-value"]
+    assert main([*command, "9", "--num-classes", "10"]) == 2
+    assert "ignored value 9 of" in capsys.readouterr().err and not output.exists()
+    assert main([*command, "9"]) == 0
+    told = training_of(capsys.readouterr().out)
+    assert told["ignore_value"] == "9"
+    assert all((scribble[:4] == 9).all() for scribble in strokes_in(output))
+    check_datalist(load_datalist(told["dataset_dir"], annotation=told["annotation"]), 2, 3, 9)
+    assert main(["check", str(output)]) == 0
+    assert main(["scribbles", str(output), "--output", str(tmp_path / "again"), "--compare"]) == 0
+    assert " expert " in capsys.readouterr().out and (tmp_path / "again/comparison.png").is_file()

@@ -141,8 +141,8 @@ def _decode_nifti(path: str | Path) -> Decoded:
         raise InputError(f"{path} has the shape {shape}, so it is empty: replace or remove it.")
     _check_size(path, shape)
     values = np.asanyarray(image.dataobj)
-    if values.dtype.names:  # the NIfTI types RGB24 and RGBA32
-        values = np.stack([values[name] for name in values.dtype.names], axis=-1).reshape(*shape[:2], -1)
+    if values.dtype.names:  # the NIfTI types RGB24 and RGBA32: their colours are channels, transparency is none
+        values = np.stack([values[name] for name in values.dtype.names[:3]], axis=-1).reshape(*shape[:2], -1)
     array = np.moveaxis(values.reshape(*shape[:2], -1), -1, 0)
     low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
     window = (low, high) if np.isfinite(high - low) and high > low else None

@@ -226,6 +226,12 @@ class MaskReader(_FileReader):
             raise InputError(
                 f"The mask {path} is a JPEG, whose compression has blurred the classes: save masks as PNG."
             )
+        if self.num_classes >= IGNORE_INDEX:  # a survey does not know them yet
+            example = f" {int(strange[0])}=1" if float(strange[0]).is_integer() else ""
+            raise InputError(
+                f"The mask {path} holds the value {strange[0]:g}, which is no class: let 'python -m bundle prepare "
+                f"--values{example}' translate it, or pass --ignore_value if it marks pixels without a label."
+            )
         raise InputError(
             f"The mask {path} holds the value {strange[0]:g}, but the classes are 0 to {self.num_classes - 1} (255: "
             "ignored): correct num_classes, pass --ignore_value if the value marks pixels without a label, or let "

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from scripts.data.files import Item, is_nifti, stem
 from scripts.data.volumes import Volume, check_same_grid, is_volume, read_volume, save_slice, scale_volume
 
@@ -61,11 +63,23 @@ def _cut(item: Item, folder: Path) -> Iterator[Item]:
 
 
 def _label(item: Item, volume: Volume) -> Volume | None:
-    """The label of a volume in its plane."""
+    """The label of a volume in its plane, its values in a type that NIfTI files are written in."""
     if "label" not in item:
         return None
     label = read_volume(item["label"], volume.plane)
     check_same_grid(
         item["image"], volume.source_shape, volume.source_affine, item["label"], label.source_shape, label.source_affine
     )
+    label.array = _storable(label.array)
     return label
+
+
+def _storable(values: np.ndarray) -> np.ndarray:
+    """Whole numbers in the smallest type that holds them: nibabel writes none of 64 bits, as editors often save."""
+    if values.dtype.kind not in "iu":
+        return values
+    low, high = int(values.min()), int(values.max())
+    for dtype in (np.uint8, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float64)  # no classes, but the reader is to name them as they are

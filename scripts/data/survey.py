@@ -13,13 +13,14 @@ import numpy as np
 
 from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads, listed_twice, open_item
 from scripts.data.decode import Decoded
-from scripts.data.files import Item
+from scripts.data.files import Collection, Item
+from scripts.data.listings import read_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.data.tallies import Facts, MaskTally, facts_of
 from scripts.data.tolerant import SIDE_OF, all_lists, read_past_faults, shared_groups
 from scripts.errors import InputError
 
-UNKNOWN = 256  # classes, as long as their number is not known
+UNKNOWN = 255  # classes, as long as their number is not known: every value of 8 bits may be one
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Survey:
         lists: the items of ``training``, ``unlabeled``, ``validation``, ``test`` and ``unused``.
         problems: what has to be mended.
         notes: what is worth knowing and may be meant.
-        num_classes: as given, or as the masks' values tell (then ``inferred``).
+        num_classes: as given, as ``datalist.json`` notes, or as the masks' values tell (then ``inferred``).
         tallies: the sums over the masks of each list.
         images: how often each size, kind, orientation and spacing occurs.
         duplicates: sets of images with the same pixels.
@@ -66,7 +67,7 @@ def survey(
     dataset: str | Path,
     num_classes: int | None = None,
     in_channels: int | None = None,
-    ignore_value: int = IGNORE_INDEX,
+    ignore_value: int | None = None,
     group_pattern: str | None = None,
     volume_pattern: str | None = None,
 ) -> Survey:
@@ -75,9 +76,10 @@ def survey(
     Args:
         dataset: whatever :func:`scripts.data.layouts.read_layout` reads. Images that it puts on no side are split as
             for a training.
-        num_classes: the classes, background included; None counts the values from 0 on without a gap.
+        num_classes: the classes, background included; None takes what ``datalist.json`` notes, as ``prepare`` writes
+            it, else counts the values from 0 on without a gap.
         in_channels: the network's input channels; None takes images of any number.
-        ignore_value: value in the mask files that is no class, beside 255.
+        ignore_value: value in the mask files that is no class, beside 255; None takes what ``datalist.json`` notes.
         group_pattern: finds the group in the name of an image.
         volume_pattern: finds the volume in the name of a slice.
 
@@ -91,11 +93,35 @@ def survey(
     found = Survey(str(dataset), all_lists(collection, str(dataset), problems), problems)
     found.problems += [*listed_twice(found.lists, "key"), *listed_twice(found.lists, "image")]
     found.problems += shared_groups(found.lists, collection.source or "the data list")
+    noted_classes, noted_value = _noted(collection, problems)
+    if ignore_value is None:
+        # of more classes than are noted, the noted value may be one
+        named = num_classes is not None and noted_value in range(noted_classes or num_classes, num_classes)
+        ignore_value = IGNORE_INDEX if noted_value is None or named else noted_value
+    num_classes = num_classes or noted_classes
     found.ordered, found.ignore_value = collection.ordered, ignore_value
     entries = list(entries_of(found.lists))
     images = ImageReader(in_channels) if in_channels else None
     _Census(found, num_classes, ignore_value).take(entries, images)
     return found
+
+
+def _noted(collection: Collection, problems: list[Problem]) -> tuple[int | None, int | None]:
+    """``num_classes`` and ``ignore_value`` as the listing notes them; None where it does not, or not rightly."""
+    source = collection.source
+    content = read_json(Path(source)) if source.lower().endswith(".json") else {}
+    num_classes, ignore_value = content.get("num_classes"), content.get("ignore_value")
+    if num_classes is not None and (type(num_classes) is not int or not 2 <= num_classes <= 254):
+        message = f"{source} notes num_classes {num_classes!r}: note the classes with background, 2 to 254."
+        problems.append(Problem("layout", source, message))
+        num_classes = None
+    if ignore_value is not None and type(ignore_value) is not int:
+        message = (
+            f"{source} notes ignore_value {ignore_value!r}: note the whole number that masks hold, or leave it out."
+        )
+        problems.append(Problem("layout", source, message))
+        ignore_value = None
+    return num_classes, ignore_value
 
 
 class _Census:
@@ -114,16 +140,22 @@ class _Census:
     def take(self, entries: Sequence[tuple[str, Item]], images: ImageReader | None) -> None:
         """Opens the files of all entries and completes the survey."""
         masks = MaskReader(self.given or UNKNOWN, self.ignore_value)
-        scribbles = _scribbles(self.given) if self.given else MaskReader(UNKNOWN)
+        scribbles = _scribbles(self.given or UNKNOWN, self.ignore_value)
 
         def work(entry: tuple[str, Item]) -> Facts:
             opened = open_item(entry[1], images, masks, scribbles)
-            return facts_of(opened, entry[1], guess_binary=self.given is None)
+            return facts_of(opened, entry[1], guess_binary=self.given is None and not self._holds_ignored(opened.label))
 
         for (name, item), facts in zip(entries, in_threads(work, entries, "checking files")):
             self._add(name, item, facts)
         self._settle_classes()
         self._judge()
+
+    def _holds_ignored(self, label: Decoded | None) -> bool:
+        """Whether a mask holds the ignored value, which is read as 255 and must not pass for a lesion."""
+        return (
+            label is not None and self.ignore_value != IGNORE_INDEX and bool((label.array == self.ignore_value).any())
+        )
 
     def _add(self, name: str, item: Item, facts: Facts) -> None:
         found, images = self.found, self.found.images
@@ -175,7 +207,10 @@ class _Census:
         found = self.found
         found.num_classes, found.inferred = self.given or self._count_classes(), self.given is None
         # the reader judges the values of a mask as if they were one: what it refuses it refuses in its own words
-        readers = {"mask": MaskReader(found.num_classes, self.ignore_value), "scribble": _scribbles(found.num_classes)}
+        masks, scribbles = MaskReader(found.num_classes, self.ignore_value), _scribbles(
+            found.num_classes, self.ignore_value
+        )
+        readers = {"mask": masks, "scribble": scribbles}
         for path, what, packed, lossy in self.present:
             values = np.flatnonzero(_unpacked(packed)).astype(np.uint8)
             try:
@@ -212,9 +247,15 @@ class _Census:
             found.scribbles = {"pixels": self.scribbled, **self.strokes}
 
 
-def _scribbles(num_classes: int) -> MaskReader:
-    """The reader of scribbles, which hold the number of classes (or 255) where there is no stroke."""
-    return MaskReader(num_classes + 1)
+def _scribbles(num_classes: int, ignore_value: int) -> MaskReader:
+    """The reader of scribbles, which hold the number of classes, 255 or ``ignore_value`` where there is no stroke.
+
+    A value that fits stays as it is stored: a scribble of 0 and 9 must not pass for one of 0 and 255.
+    """
+    stays = 0 < ignore_value < IGNORE_INDEX
+    reader = MaskReader(num_classes + 1, IGNORE_INDEX if stays else ignore_value)
+    reader.known.add(ignore_value)
+    return reader
 
 
 def _unpacked(packed: bytes) -> np.ndarray:

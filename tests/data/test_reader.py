@@ -368,3 +368,25 @@ def test_transparency_beside_a_shape_in_grey_is_dropped(tmp_path):
     mask = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 == 0) * np.uint8(255)
     path = save(tmp_path / "m.png", np.dstack([mask, mask, mask, mask[::-1]]))
     assert (MaskReader().get_data(path)[0][0] == mask.T // 255).all()
+
+
+def test_a_nifti_slice_of_rgba_drops_transparency(tmp_path):
+    names = ("R", "G", "B", "A")
+    typed = np.zeros((WIDTH, HEIGHT), dtype=[(name, "u1") for name in names])
+    for channel, name in enumerate(names[:3]):
+        typed[name] = COLOURS[..., channel].T
+    typed["A"] = np.arange(HEIGHT)
+    plain = typed[["R", "G", "B"]].astype([(name, "u1") for name in names[:3]])
+    images = []
+    for name, values in (("rgba", typed), ("rgb", plain)):
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"{name}.nii")
+        images.append(read_image(tmp_path / f"{name}.nii"))
+    np.testing.assert_array_equal(*images)
+    assert images[0].shape == (3, WIDTH, HEIGHT) and images[0].max() == 1
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_fractions_are_no_example_for_values(tmp_path, value):
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4), value, np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match=f"holds the value {value:g}, which is no class.*prepare --values' "):
+        read_mask(tmp_path / "a.nii", num_classes=255)
