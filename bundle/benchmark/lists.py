@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -40,9 +40,7 @@ class CurrentLists:
         folder = run.settings.get("dataset_dir")
         if not folder or run.kind != "training" or not Path(self.data_root, folder).exists():
             return None
-        parser = ConfigParser()
-        parser.read_config([str(ROOT / config) for config in (TRAINING_CONFIG, *run.configs)])
-        parser.update({k: v for k, v in run.settings.items() if "#" not in k or k.startswith("datalist#")})
+        parser = data_config((TRAINING_CONFIG, *run.configs), run.settings)
         parser.update({"dataset_dir": str(Path(self.data_root, folder).absolute())})
         parser.update({"label_ratio": run.label_ratio, "seed": run.seed})
         section = parser["datalist"]
@@ -51,6 +49,17 @@ class CurrentLists:
             if given not in self.known:
                 self.known[given] = listed(parser)
             return self.known[given]
+
+
+def data_config(files: Sequence[str], settings: Mapping[str, Any]) -> ConfigParser:
+    """Configs, relative to the bundle, under those settings that a data list may depend on.
+
+    Keys below other sections (``method#threshold``) say nothing of the data; their section may be in another config.
+    """
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / name) for name in files])
+    parser.update({key: value for key, value in settings.items() if "#" not in key or key.startswith("datalist#")})
+    return parser
 
 
 def listed(parser: ConfigParser) -> Lists | None:

@@ -23,6 +23,7 @@ from typing import Any
 from bundle.benchmark.commands import CLUSTERS, commands, first
 from bundle.benchmark.lists import Lists, other_images
 from bundle.benchmark.suite import ROOT, Run
+from scripts.clustering.folder import PLACES as IMAGE_PLACES
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
@@ -87,7 +88,7 @@ def clustered(folder: Path) -> dict[str, Any]:
         "train_minutes": round(sum(seconds(list(rows.values()))) / 60, 3),
         "evaluate_seconds": 0.0,
         "network_parameters": None,
-        "definitions": fingerprint({key: value for key, value in record.items() if key not in ("seed", "places")}),
+        "definitions": fingerprint({key: value for key, value in record.items() if key not in ("seed", IMAGE_PLACES)}),
         "validation": {"minutes": [], "iteration": [], "val_mean_dice": []},
         "empty": empty,
         "cases": {key: rounded(value, CASE_DIGITS) for key, value in cases.items()},

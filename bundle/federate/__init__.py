@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bundle.assignments import yaml_assignments
+from bundle.benchmark.commands import TRAINING_CONFIG
 from bundle.federate.comparison import compare
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, federate
-from bundle.federate.sites import TRAINING_CONFIG, write_sites
+from bundle.federate.sites import write_sites
 from scripts.errors import InputError
 from scripts.files import atomic_write
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
+from bundle.benchmark.commands import TRAINING_CONFIG
+from bundle.benchmark.lists import data_config
 from bundle.benchmark.suite import ROOT
 from scripts.data import load_datalist
 from scripts.data.files import Item, images_by_stem
@@ -24,7 +24,6 @@ LISTS = ("training", "unlabeled", "validation", "test")
 PARTS = ("key", "image", "label", "scribble", "group", "volume", "slice", "spacing")
 #: arguments of load_datalist that say how a folder is read; masks are shared out by ``--sites``, not by label_ratio
 READING = ("num_classes", "seed", "group_pattern", "volume_pattern", "annotation", "val_share", "test_share")
-TRAINING_CONFIG = "configs/train.json"
 
 Lists = dict[str, list[Item]]
 
@@ -94,10 +93,7 @@ def reading(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]
     missing = next((name for name in files if not (ROOT / name).is_file()), None)
     if missing:
         raise InputError(f"--configs {missing}: there is no file {ROOT / missing}: correct the path.")
-    parser = ConfigParser()
-    parser.read_config([str(ROOT / name) for name in files])
-    # keys below other sections (method#threshold) mean nothing here
-    parser.update({key: value for key, value in settings.items() if "#" not in key or key.startswith("datalist#")})
+    parser = data_config(files, settings)
     return {key: parser.get_parsed_content(f"datalist#{key}") for key in READING if key in parser["datalist"]}
 
 

@@ -207,10 +207,8 @@ class _Census:
         found = self.found
         found.num_classes, found.inferred = self.given or self._count_classes(), self.given is None
         # the reader judges the values of a mask as if they were one: what it refuses it refuses in its own words
-        masks, scribbles = MaskReader(found.num_classes, self.ignore_value), _scribbles(
-            found.num_classes, self.ignore_value
-        )
-        readers = {"mask": masks, "scribble": scribbles}
+        kinds = {"mask": MaskReader, "scribble": _scribbles}
+        readers = {what: reader(found.num_classes, self.ignore_value) for what, reader in kinds.items()}
         for path, what, packed, lossy in self.present:
             values = np.flatnonzero(_unpacked(packed)).astype(np.uint8)
             try:
