@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scripts.data import load_datalist
 from scripts.errors import InputError
+from scripts.run.folder import BEST
 
 HELP = "train on few labels, evaluate the test images, predict a folder (what `make demo` runs)"
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     common = {"image_size": QUICK["image_size"], "dataset_dir": dataset, "label_ratio": ratio}
     train = "configs/train.json"
     bundle("training", train, {**QUICK, **common, "output_dir": output})
-    weights = output / "model.pt"
+    weights = output / BEST
     bundle("evaluating", [train, "configs/evaluate.json"], {**common, "output_dir": output, "ckpt_path": weights})
     images = image_folder(dataset)
     predictions = output / "predictions"
@@ -71,7 +72,7 @@ def summarise(output: Path, predictions: Path, seconds: float) -> None:
     dice, miou = 100 * scores["mean_dice"], 100 * scores["miou"]
     print(f"\nDone in {seconds / 60:.1f} minutes. Test images: Dice {dice:.1f} %, mIoU {miou:.1f} %. You find")
     for name, place in {
-        "the weights": output / "model.pt",
+        "the weights": output / BEST,
         "the learning curves": output / "curves.png",
         "the metrics": results / "metrics.json",
         "the pictures": results / "overlays",

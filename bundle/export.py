@@ -27,7 +27,7 @@ from scripts.data.checks import PATIENCE, check_images
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers import StrictCheckpointLoader
-from scripts.run import check_parameters
+from scripts.run.parameters import check_parameters
 
 HELP = "write the trained network as ONNX, quantised ONNX, TorchScript and torch.export, each compared with PyTorch"
 FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx", "torchscript": "model.ts", "pt2": "model.pt2"}

@@ -20,7 +20,7 @@ from monai.bundle import ConfigParser
 
 from bundle.benchmark.suite import ROOT
 from scripts.losses import PartialCrossEntropy
-from scripts.run import describe_device, installed, versions
+from scripts.run.environment import describe_device, installed, versions
 
 HELP = "versions, devices, networks, learning rules and configs; add it to every question you ask"
 #: kinds of rules, and what each needs

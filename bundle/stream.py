@@ -26,7 +26,9 @@ from scripts import pictures
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers import StrictCheckpointLoader
-from scripts.run import chain, check_parameters, describe_device
+from scripts.run.environment import describe_device
+from scripts.run.excepthook import chain
+from scripts.run.parameters import check_parameters
 from scripts.streaming import Frame, FramePredictor, Pipeline, Source, Tally, Writer, open_source, open_writer
 from scripts.transforms.output import png_scale
 

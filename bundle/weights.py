@@ -21,7 +21,7 @@ from bundle.package import METADATA, WEIGHTS
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.report import duration
-from scripts.run import LATEST, RUN_FILE
+from scripts.run.folder import BEST, HISTORY, LATEST, RUN_FILE
 
 HELP = "train the weights that models/ shares, test them once, write their figures into the model card"
 SHARED = ("image_size", "in_channels", "num_classes")
@@ -68,10 +68,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not finished(output):
         resume = {"resume": "true"} if (output / LATEST).is_file() else {}
         demo.bundle("training", train, {**settings, "dataset_dir": data, "output_dir": output, **resume})
-    evaluation = {**settings, "dataset_dir": data, "output_dir": output, "ckpt_path": output / "model.pt"}
+    evaluation = {**settings, "dataset_dir": data, "output_dir": output, "ckpt_path": output / BEST}
     demo.bundle("evaluating", [*train, "configs/evaluate.json"], {**evaluation, "overwrite": "true"})
     metrics = json.loads((output / "evaluation" / "metrics.json").read_text())
-    share(output / "model.pt", section(output, metrics, arguments))
+    share(output / BEST, section(output, metrics, arguments))
     describe(arguments.name, metrics)
     print(f"\n{WEIGHTS}, {METADATA} and {CARD} now hold these weights and their figures.")
     print("Read what metadata, model card and docs/data_license.txt say of the data, then commit.")
@@ -106,7 +106,7 @@ def finished(output: Path) -> bool:
 
 def rows(output: Path) -> list[dict[str, str]]:
     """The rows of the run's history."""
-    path = output / "history.csv"
+    path = output / HISTORY
     if not path.is_file():
         return []
     with path.open(newline="") as stream:

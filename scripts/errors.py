@@ -7,5 +7,5 @@ class InputError(ValueError):
     """Bad input: the message is one sentence that names the file or the key and says the mend.
 
     Raised anywhere below a bundle command, it ends the run with exit code 1 and that sentence alone, no traceback
-    (see :func:`scripts.run.install_excepthook`).
+    (see :func:`scripts.run.excepthook.install_excepthook`).
     """

@@ -20,6 +20,7 @@ from PIL import Image
 
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.run.folder import HISTORY, RUN_FILE
 
 HEADLINE = ("mean_dice", "mean_dice_lesion", "worst_decile_dice", "miou", "mean_recall", "hd95")
 TITLES = {
@@ -85,13 +86,13 @@ def write_report(folder: str | Path) -> Path:
 
 
 def _is_training(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("run.json", "history.csv"))
+    return any((folder / name).is_file() for name in (RUN_FILE, HISTORY))
 
 
 def _page(training: Path | None, evaluation: Path | None) -> str:
     metrics = _read_json(evaluation / "metrics.json") if evaluation else {}
-    run = _read_json(training / "run.json") if training else {}
-    rows = _read_rows(training / "history.csv") if training else []
+    run = _read_json(training / RUN_FILE) if training else {}
+    rows = _read_rows(training / HISTORY) if training else []
     name = (training or evaluation or Path()).name
     body = [
         f"<h1>Run {escape(name)}</h1>",

@@ -19,7 +19,7 @@ from PIL import Image
 
 from scripts.errors import InputError
 from scripts.inputs import items_to_score
-from scripts.run import chain
+from scripts.run.excepthook import chain
 from scripts.transforms.resize import resize_plane
 
 CONFIGS = ["configs/train.json", "configs/evaluate.json"]

@@ -20,7 +20,7 @@ from PIL import Image
 
 from scripts.errors import InputError
 from scripts.inputs import check_prediction
-from scripts.run import chain
+from scripts.run.excepthook import chain
 from tests.data.test_dicom import write as write_frame
 from tests.data.test_dicom import write_series
 

@@ -123,7 +123,7 @@ def test_pictures_weights_and_report_are_kept(tracked, tmp_path):
 
 
 def test_without_mlflow_a_sentence_says_what_to_install(tmp_path, synthetic_set, monkeypatch):
-    monkeypatch.setattr("scripts.run.find_spec", lambda name: None)
+    monkeypatch.setattr("scripts.run.guard.find_spec", lambda name: None)
     uri = f"sqlite:///{tmp_path / 'server.db'}"
     made = workflow(dataset_dir=str(synthetic_set), output_dir=str(tmp_path / "out"), tracking_uri=uri)
     with pytest.raises(Exception) as caught:

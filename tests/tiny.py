@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from monai.data import DataLoader, Dataset
@@ -17,7 +18,7 @@ from scripts.engines import SemiSupervisedTrainer
 from scripts.errors import InputError
 from scripts.handlers import SegmentationScores
 from scripts.methods import Supervised
-from scripts.run import chain
+from scripts.run.excepthook import chain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,3 +90,13 @@ def workflow(config: str | list[str] = "train.json", run_id: str = "training", *
 def error_text(error: BaseException) -> str:
     """The sentence of the InputError that an exception of MONAI's came from."""
     return next(str(e) for e in chain(error) if isinstance(e, InputError))
+
+
+def refusal(data: Path, tmp_path: Path, config: str = "train.json", **overrides) -> str:
+    """The sentence with which a run of the data is refused."""
+    output = tmp_path / "run"
+    made = workflow(config, dataset_dir=str(data), **{"output_dir": str(output)} | overrides)
+    with pytest.raises(Exception) as caught:
+        made.run()
+    assert not (output / "latest.pt").exists()
+    return error_text(caught.value)

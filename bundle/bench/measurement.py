@@ -29,7 +29,7 @@ from bundle.export import calibration_images, read_config
 from scripts.data import write_synthetic_set
 from scripts.files import load_checkpoint
 from scripts.report import duration
-from scripts.run import versions
+from scripts.run.environment import versions
 
 PARTS = ("memory", "inference", "read", "training")
 FRAMES = 40  # of the synthetic set that is trained on and read

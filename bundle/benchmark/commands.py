@@ -10,11 +10,12 @@ from typing import Any
 
 from bundle.benchmark.suite import Run
 from scripts.overrides import argument
+from scripts.run.folder import BEST, LATEST
 
 TRAINING_CONFIG = "configs/train.json"
 CLUSTERS = "clusters"  # what a clustering writes into, below the folder of its run
 #: the file that a cut run of each kind goes on from
-GOES_ON = {"training": "latest.pt", "clustering": f"{CLUSTERS}/clustering.json"}
+GOES_ON = {"training": LATEST, "clustering": f"{CLUSTERS}/clustering.json"}
 
 
 def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool = False) -> dict[str, list[str]]:
@@ -33,7 +34,7 @@ def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool =
         own = {"seed": run.seed, "output_dir": Path(folder, CLUSTERS), "part": run.part}
         return {"cluster": _command("clustering", ["configs/clustering.json", *run.configs], settings | own)}
     settings |= {"label_ratio": run.label_ratio, "seed": run.seed, "output_dir": folder}
-    score = {"ckpt_path": Path(folder, "model.pt"), "part": run.part, "overwrite": "true"}
+    score = {"ckpt_path": Path(folder, BEST), "part": run.part, "overwrite": "true"}
     files = [TRAINING_CONFIG, *run.configs]
     return {
         "train": _command("training", files, settings | ({"resume": "true"} if resume else {})),

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 
 from bundle.benchmark.commands import TRAINING_CONFIG
 from bundle.benchmark.suite import ROOT, Run
-from scripts.run import summary
+from scripts.run.record import summary
 
 Lists = Mapping[str, Mapping[str, Any]]
 

@@ -26,6 +26,7 @@ from bundle.benchmark.suite import ROOT, Run
 from scripts.clustering.folder import PLACES as IMAGE_PLACES
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.run.folder import HISTORY, RUN_FILE
 
 RESULT = "result.json"
 PUBLISHED = "runs"
@@ -51,7 +52,7 @@ def collect(run: Run, folder: Path) -> dict[str, Any]:
 def trained(folder: Path) -> dict[str, Any]:
     """What a training and its evaluation found and took."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-    record = json.loads((folder / "run.json").read_text())
+    record = json.loads((folder / RUN_FILE).read_text())
     return {
         **{key: metrics[key] for key in ("scores", "images", "device", "versions")},
         "train_minutes": round(sum(seconds(history(folder))) / 60, 3),
@@ -125,7 +126,7 @@ def details(folder: Path) -> dict[str, Any]:
     none; ``empty`` the names of those whose reference holds no lesion.
     """
     cases = list(case_rows(folder / "evaluation"))
-    record = json.loads((folder / "run.json").read_text())
+    record = json.loads((folder / RUN_FILE).read_text())
     rows = history(folder)
     checked = [n for n, row in enumerate(rows) if row.get("val_mean_dice")]
     minutes = list(accumulate(seconds(rows)))
@@ -160,7 +161,7 @@ def case_rows(folder: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 def history(folder: Path) -> list[dict[str, str]]:
     """The rows of history.csv."""
-    return read_rows(folder / "history.csv")
+    return read_rows(folder / HISTORY)
 
 
 def seconds(rows: Sequence[Mapping[str, str]]) -> list[float]:

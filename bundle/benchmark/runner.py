@@ -26,7 +26,7 @@ from bundle.benchmark.results import RESULT, collect, difference, write
 from bundle.benchmark.suite import ROOT, Run
 from scripts.errors import InputError
 from scripts.handlers.weights import run_of
-from scripts.run import RUN_FILE
+from scripts.run.folder import RUN_FILE
 
 try:
     import fcntl

@@ -15,6 +15,7 @@ from bundle.federate.rounds import Plan
 from bundle.federate.sites import Site
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
+from scripts.run.folder import BEST, RUN_FILE
 
 
 def compare(
@@ -43,10 +44,10 @@ def train(site: Site, plan: Plan, folder: Path) -> Path:
     """An ordinary training, or the rest of one that was cut; its weights."""
     if not (folder / "trained").is_file():
         values = {**plan.settings, "dataset_dir": site.datalist, "max_epochs": plan.rounds * plan.local_epochs}
-        resume = {"resume": "true"} if (folder / "run.json").is_file() else {}
+        resume = {"resume": "true"} if (folder / RUN_FILE).is_file() else {}
         bundle("training", list(plan.files), {**values, "output_dir": folder, **resume})
         (folder / "trained").touch()
-    return folder / "model.pt"
+    return folder / BEST
 
 
 def evaluate(weights: Path, everything: Site, plan: Plan) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from bundle.federate.sites import Site
 from scripts.errors import InputError
 from scripts.files import atomic_save, atomic_write, load_checkpoint
 from scripts.handlers.history import rows_to_csv
-from scripts.run import chain
+from scripts.run.excepthook import chain
 
 logging.getLogger("monai.fl.client.monai_algo").setLevel(logging.WARNING)  # six lines a site and round
 

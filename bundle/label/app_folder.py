@@ -19,6 +19,7 @@ from scripts.files import load_checkpoint
 from scripts.handlers.weights import wrappers
 from scripts.overrides import ELSEWHERE, MONAI_KEYS, referenced
 from scripts.pictures import default_class_names
+from scripts.run.folder import RUN_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).parent / "app"
@@ -186,7 +187,7 @@ def root_of(key: str) -> str:
 
 def values_of_run(weights: Path | None) -> dict[str, Any]:
     """Size, channels, classes and network that weights were trained with, where their ``run.json`` tells."""
-    record = weights.with_name("run.json") if weights else None
+    record = weights.with_name(RUN_FILE) if weights else None
     if record is None or not record.is_file():
         return {}
     try:

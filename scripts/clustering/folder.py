@@ -32,7 +32,7 @@ from scripts.engines.per_image import Fit
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.inputs import items_to_score
-from scripts.run import describe_device, versions
+from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")

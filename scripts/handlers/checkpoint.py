@@ -19,11 +19,10 @@ from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.errors import InputError
 from scripts.files import atomic_save, load_checkpoint
+from scripts.run.folder import BEST, LATEST
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
-
-LATEST, BEST = "latest.pt", "model.pt"
 
 
 class Checkpoints:

@@ -21,6 +21,7 @@ from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.files import atomic_write
 from scripts.handlers.curves import draw_curves
+from scripts.run.folder import HISTORY
 
 logger = logging.getLogger("less_net")
 
@@ -96,7 +97,7 @@ class History:
     @distributed.main_only
     def record(self, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> None:
         """Write the rows to the file, the last one to TensorBoard too, and look at its shares."""
-        atomic_write(self.folder / "history.csv", rows_to_csv(rows).encode())
+        atomic_write(self.folder / HISTORY, rows_to_csv(rows).encode())
         if self.writer is not None:
             for name, value in row.items():
                 if name not in ("epoch", "iteration"):

@@ -12,7 +12,7 @@ from monai.handlers import ValidationHandler
 
 from scripts import hosting
 from scripts.files import atomic_write
-from scripts.handlers.checkpoint import BEST
+from scripts.run.folder import BEST
 
 logger = logging.getLogger("less_net")
 

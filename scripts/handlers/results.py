@@ -24,7 +24,7 @@ from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
 from scripts.handlers.scoring import CaseScores
 from scripts.report import write_report
-from scripts.run import describe_device, versions
+from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
 
 SCORED_AT = {

@@ -22,12 +22,12 @@ from monai.handlers import MLFlowHandler
 from scripts import overrides
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.files import atomic_write
-from scripts.run import RUN_FILE
+from scripts.run.folder import BEST, HISTORY, RUN_FILE
 
 #: which run of which server belongs to the folder
 MLFLOW_FILE = "mlflow.json"
 #: of a training's and of an evaluation's folder
-TRAINING_FILES = (RUN_FILE, "config_*.json", "history.csv", "curves.png", "model.pt")
+TRAINING_FILES = (RUN_FILE, "config_*.json", HISTORY, "curves.png", BEST)
 EVALUATION_FILES = ("metrics.json", "per_image.csv", "per_volume.csv", "cases.png", "errors.png", "confusion.png")
 EVALUATION_FILES += ("report.html", "overlays")
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.overrides import argument
+from scripts.run.folder import RUN_FILE
 
 logger = logging.getLogger("less_net")
 
@@ -98,7 +99,7 @@ def run_of(path: str) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    run = Path(path).with_name("run.json")
+    run = Path(path).with_name(RUN_FILE)
     try:
         content = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from scripts.files import load_checkpoint
 from scripts.handlers import Checkpoints
 from scripts.methods import ClusterPretraining
 from scripts.networks import LESSNet
-from scripts.run import chain
+from scripts.run.excepthook import chain
 from tests.tiny import workflow
 
 

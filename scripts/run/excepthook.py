@@ -1,0 +1,54 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""How a program ends: with one sentence where the input was bad, the disk full, or the user stopped it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from scripts import distributed
+from scripts.errors import InputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def install_excepthook() -> None:
+    """Make an :class:`InputError` anywhere in the chain of an uncaught exception end the program with its sentence.
+
+    MONAI wraps whatever a component raises, so the chain is walked. Everything else keeps its traceback.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        known = next((e for e in chain(error) if isinstance(e, InputError)), None)
+        full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
+        if isinstance(known, distributed.ToldElsewhere):
+            return
+        if known is not None:
+            print(f"error: {known}", file=sys.stderr)
+        elif full is not None:
+            print(f"error: {full}: free space, then start again (a training with --resume true)", file=sys.stderr)
+        elif any(isinstance(e, KeyboardInterrupt) for e in chain(error)):
+            print("interrupted; a training continues with --resume true, a clustering as it is", file=sys.stderr)
+        elif distributed.active() and any(distributed.is_lost_connection(e) for e in chain(error)):
+            print(
+                f"error: process {distributed.rank()} lost the others: one of them has ended, its message, if it had "
+                "any, is above; a training continues with --resume true",
+                file=sys.stderr,
+            )
+        else:
+            previous(kind, error, traceback)
+
+    hook.for_input_errors = True  # type: ignore[attr-defined]
+    if not getattr(previous, "for_input_errors", False):
+        sys.excepthook = hook
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those that it came from, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

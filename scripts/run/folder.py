@@ -1,0 +1,68 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: no other run is overwritten, and nothing is written among the images."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+from scripts.errors import InputError
+
+#: what a training writes there: what it is, where it stands, one row an epoch, the best weights
+RUN_FILE, LATEST, HISTORY, BEST = "run.json", "latest.pt", "history.csv", "model.pt"
+
+
+def check_folders(output_dir: str, dataset_dir: str | None) -> None:
+    """Refuse an output folder that is, or lies in, the folder of the images.
+
+    Raises:
+        InputError: naming both.
+    """
+    output = Path(output_dir).resolve()
+    if output.is_file():
+        raise InputError(f"output_dir {output_dir} is a file: give a folder")
+    if not dataset_dir or not Path(dataset_dir).is_dir():
+        return
+    source = Path(dataset_dir).resolve()
+    images = [source / name for name in ("images", "masks", "JPEGImages", "SegmentationClass")]
+    if output == source or any(folder == output or folder in output.parents for folder in images):
+        raise InputError(f"output_dir {output_dir} would write among the images of {dataset_dir}: give another folder")
+
+
+def check_output(folder: Path, resume: bool) -> None:
+    """Refuse to overwrite a run, and to resume where there is none. One cut before its first checkpoint starts anew.
+
+    Raises:
+        InputError: naming the folder and the mend.
+    """
+    if resume and not any((folder / name).is_file() for name in (RUN_FILE, LATEST)):
+        raise InputError(
+            f"resume: {folder} holds no {LATEST}: give the output_dir of a run that was cut, or train anew"
+        )
+    held = [name for name in (RUN_FILE, LATEST, HISTORY) if (folder / name).exists()]
+    if held == [RUN_FILE] and not in_progress(folder / RUN_FILE):
+        return  # a start that was refused, or cut in its first epoch: there is nothing to lose
+    if held and not resume:
+        raise InputError(
+            f"output_dir {folder} already holds a run ({', '.join(held)}): continue it with --resume true, or give "
+            "another output_dir"
+        )
+
+
+def in_progress(record: Path) -> bool:
+    """Whether the process that wrote ``run.json`` still lives, on this machine."""
+    try:
+        process = json.loads(record.read_text())["process"]
+        if process["host"] != platform.node() or process["id"] == os.getpid():
+            return False
+        if os.name != "posix":  # there is no asking there: signal 0 would be Ctrl-C
+            return True
+        os.kill(process["id"], 0)
+    except PermissionError:  # it lives, and is somebody else's
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True

@@ -1,0 +1,54 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The user's parameters: values that cannot be meant are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from scripts.errors import InputError
+from scripts.switches import as_bool
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse values that cannot be meant.
+
+    Raises:
+        InputError: naming the parameter, its value, and what it takes.
+    """
+    least = {"max_epochs": 1, "epoch_length": 1, "batch_size": 1, "unlabelled_batch_size": 0, "val_interval": 1}
+    least |= {"in_channels": 1, "num_classes": 2, "num_workers": 0, "seed": 0, "save_interval": 1}
+    for name, value in parameters.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if name in least and not (whole and value >= least[name]):
+            raise InputError(f"{name} is {value!r}: give a whole number of at least {least[name]}")
+        if name == "learning_rate" and not (isinstance(value, (int, float)) and 0 < value < 100):
+            raise InputError(f"{name} is {value!r}: give a number above 0")
+        if name == "weight_decay" and not (isinstance(value, (int, float)) and value >= 0):
+            raise InputError(f"{name} is {value!r}: give a number of at least 0")
+        if name == "device":
+            check_device(value)
+        if name == "resume" or (name == "amp" and str(value).lower() != "auto"):
+            as_bool(value, name)
+        if name == "image_size":
+            sizes = list(value) if isinstance(value, (list, tuple)) else [value]
+            if len(sizes) > 2 or not all(isinstance(size, int) and size >= 32 for size in sizes):
+                raise InputError(f"image_size is {value!r}: give one whole number, or [width, height], of at least 32")
+
+
+def check_device(value: Any) -> None:
+    """Refuse a device that PyTorch does not know or see.
+
+    Raises:
+        InputError: naming it.
+    """
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is '{value}': give cpu, cuda or cuda:<number>") from None
+    seen = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= seen:
+        raise InputError(f"device is '{value}', but PyTorch sees {seen} GPUs here: leave it out, or pass --device cpu")

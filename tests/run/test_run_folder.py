@@ -1,0 +1,125 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: recorded, never overwritten, resumed only as the run that it is."""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from scripts.errors import InputError
+from scripts.run.folder import check_folders
+from scripts.run.record import definitions
+from tests.tiny import error_text, refusal, workflow
+
+
+def finished(data, tmp_path, **overrides):
+    """A run that is finished, in tmp_path/run."""
+    made = workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"), max_epochs=1, **overrides)
+    made.run()
+    return tmp_path / "run"
+
+
+def test_run_json_holds_parameters_data_and_versions(data, tmp_path):
+    record = json.loads((finished(data, tmp_path) / "run.json").read_text())
+    assert record["parameters"]["label_ratio"] == 4 and record["data"]["training"]["count"] == 4
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0] and record["network_parameters"] > 0
+
+
+@pytest.mark.parametrize("overlays, trained", [([], "@network"), (["methods/dmpls.yaml"], "@student")], ids=str)
+def test_the_record_says_what_is_trained(data, tmp_path, overlays, trained):
+    """Not through a key that stands for another, so that runs of before there was one are the same runs."""
+    made = workflow(["train.json", *overlays], network_def=..., dataset_dir=str(data), output_dir=str(tmp_path))
+    assert definitions(made)["optimizer"]["params"].startswith(f"$[*{trained}.parameters()")
+
+
+def test_a_start_that_was_refused_blocks_no_other(data, tmp_path):
+    with pytest.raises(Exception) as caught:
+        workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"), progressive_size=2).run()
+    assert "progressive_size" in error_text(caught.value)
+    assert (finished(data, tmp_path) / "latest.pt").is_file()
+
+
+def test_a_run_that_is_going_on_is_left_alone(data, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        (tmp_path / "run").mkdir()
+        record = {"process": {"host": platform.node(), "id": process.pid}}
+        (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+        made = workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"))
+        with pytest.raises(Exception) as caught:
+            made.run()
+        process.communicate(b"\n")
+    assert "already holds a run" in error_text(caught.value)
+
+
+def test_a_folder_with_another_run_is_refused_and_left_alone(data, tmp_path):
+    output = finished(data, tmp_path)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    made = workflow(dataset_dir=str(data), output_dir=str(output))
+    with pytest.raises(Exception) as caught:
+        made.run()
+    assert "already holds a run" in error_text(caught.value) and "--resume true" in error_text(caught.value)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize("place", ["", "images", "masks/new"])
+def test_results_are_not_written_among_the_images(data, tmp_path, place):
+    with pytest.raises(InputError, match="would write among the images"):
+        check_folders(str(data / place), str(data))
+
+
+def test_resume_without_a_run_is_refused(data, tmp_path):
+    assert "holds no latest.pt" in refusal(data, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"label_ratio": 5}, "label_ratio was 4"),
+        ({"num_classes": 3}, "num_classes was 2"),
+        ({"network_def__dropout": 0.5}, "network_def#dropout was "),
+        ({"method__threshold": 0.25}, "method#threshold was 0.8 in the run in "),
+        ({"method__weights__contrast": 0.5}, "method#weights#contrast was "),
+        ({"max_epochs": 3}, "max_epochs was 1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_run_is_not_resumed_as_another(data, tmp_path, change, named):
+    output = finished(data, tmp_path)
+    made = workflow(**{"dataset_dir": str(data), "output_dir": str(output), "max_epochs": 1, "resume": "true"} | change)
+    with pytest.raises(Exception) as caught:
+        made.run()
+    assert named in error_text(caught.value)
+
+
+def test_a_run_of_before_a_parameter_was_recorded_is_resumed(data, tmp_path):
+    output = finished(data, tmp_path)
+    record = json.loads((output / "run.json").read_text())
+    del record["parameters"]["group_pattern"]
+    (output / "run.json").write_text(json.dumps(record))
+    workflow(dataset_dir=str(data), output_dir=str(output), max_epochs=1, resume=True).run()
+
+
+def test_other_labelled_images_are_not_resumed(data, tmp_path):
+    output = finished(data, tmp_path)
+    splits = json.loads((data / "splits.json").read_text())
+    splits["train"].reverse()
+    (data / "splits.json").write_text(json.dumps(splits))
+    made = workflow(dataset_dir=str(data), output_dir=str(output), max_epochs=1, resume=True)
+    with pytest.raises(Exception) as caught:
+        made.run()
+    assert "the list of training images was" in error_text(caught.value)
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_anew(data, tmp_path):
+    output, straight = tmp_path / "cut", tmp_path / "straight"
+    values = {"dataset_dir": str(data), "max_epochs": 1}
+    workflow(output_dir=str(output), **values).run()
+    for name in ("latest.pt", "model.pt", "history.csv"):
+        (output / name).unlink()
+    workflow(output_dir=str(output), resume=True, **values).run()
+    workflow(output_dir=str(straight), **values).run()
+    assert (output / "model.pt").read_bytes() == (straight / "model.pt").read_bytes()

@@ -1,0 +1,99 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Bad keys, values and config files: one sentence that names them, before anything is written."""
+
+import subprocess
+import sys
+
+import pytest
+
+from scripts.errors import InputError
+from scripts.run.parameters import check_device, check_parameters
+from tests.tiny import ROOT, refusal, workflow
+
+
+@pytest.mark.parametrize(
+    "override, answer",
+    [
+        ({"lerning_rate": 0.1}, "unknown key lerning_rate: did you mean learning_rate?"),
+        ({"nosuchkey": 1}, "unknown key nosuchkey: it is in no config file"),
+        (
+            {"train__trainer__max_epoch": 3},
+            "unknown key train#trainer#max_epoch: did you mean train#trainer#max_epochs?",
+        ),
+        ({"optimizer__learning_rate": 3}, "unknown key optimizer#learning_rate"),
+        ({"train__loaders": {}}, "unknown key train#loaders: did you mean train#loader?"),
+        ({"method__treshold": 0.9}, "unknown key method#treshold: did you mean method#threshold?"),
+        ({"method__self": 1}, "unknown key method#self"),
+        ({"method__weights": {"contast": 1.0}}, "has no loss contast"),
+        ({"max_epochs": 0}, "max_epochs is 0: give a whole number of at least 1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5: give a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast': give a number above 0"),
+        ({"image_size": 8}, "image_size is 8: "),
+        ({"amp": "perhaps"}, "amp is 'perhaps': give true or false"),
+        ({"num_classes": 1}, "num_classes is 1: give a whole number of at least 2"),
+        ({"weight_decay": -1}, "weight_decay is -1: give a number of at least 0"),
+        ({"save_interval": 0}, "save_interval is 0: give a whole number of at least 1"),
+        ({"method": "mean_teacher"}, "method is 'mean_teacher', but it is a section of the config: add the overlay"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_parameters_are_refused_by_name(data, tmp_path, override, answer):
+    assert answer in refusal(data, tmp_path, **override)
+    assert not (tmp_path / "run").exists() or "loss" in answer
+
+
+def test_parameters_that_are_fine_pass():
+    check_parameters({"max_epochs": 1, "learning_rate": 1e-3, "image_size": [64, 48], "amp": "True", "other": object()})
+
+
+def test_parameters_of_a_component_and_of_a_new_section_are_accepted(data, tmp_path):
+    made = workflow(
+        dataset_dir=str(data),
+        output_dir=str(tmp_path / "run"),
+        max_epochs=1,
+        train__trainer__channels_last=True,
+        datalist__val_share=0.2,
+        decay=0.9,
+        method__decay="@decay",
+    )
+    made.run()
+
+
+def told(tmp_path, data, *files, **overrides):
+    """What a training started from the command line ends with."""
+    arguments = {"dataset_dir": data, "output_dir": tmp_path / "run", "device": "cpu", "max_epochs": 1} | overrides
+    words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", *files, *words]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    return process.stderr.strip().splitlines()[-1]
+
+
+METHOD, TRAIN = "configs/methods/mean_teacher.yaml", "configs/train.json"
+
+
+@pytest.mark.parametrize(
+    "files, sentence",
+    [
+        ([f"['{METHOD}','{TRAIN}']"], f"{TRAIN} stands after {METHOD} and undoes its method: name {TRAIN} first"),
+        ([TRAIN, METHOD], f"{METHOD} stands apart from the other config files: give one list"),
+        ([f"['{TRAIN}','configs/methods/kmeans.yaml']"], "reads the algorithm of configs/methods/kmeans.yaml"),
+        ([f"['{TRAIN}','configs/evaluate.json']"], "configs/evaluate.json is for `run evaluating`"),
+    ],
+    ids=["order", "apart", "other config", "evaluate"],
+)
+def test_a_config_file_without_effect_is_refused(data, tmp_path, files, sentence):
+    assert sentence in told(tmp_path, data, *files)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_that_is_no_number_is_refused(data, tmp_path):
+    assert "seed is 'abc': give a whole number of at least 0" in told(tmp_path, data, TRAIN, seed="abc")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
+    with pytest.raises(InputError, match=f"device is '{device}'"):
+        check_device(device)
