@@ -7,11 +7,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from bundle.training_command import training_command
 from scripts.data.prepare import Options, Report, prepare
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources import LAYOUTS
@@ -65,9 +65,7 @@ def command(report: Report) -> str:
     settings = {"dataset_dir": report.output, "num_classes": report.num_classes, "in_channels": report.in_channels}
     settings |= {"ignore_value": report.ignore_value} if report.ignore_value != IGNORE_INDEX else {}
     settings |= {"annotation": report.annotation} if report.annotation != "mask" else {}
-    settings |= {"output_dir": f"output/{Path(report.output).name}"}
-    words = ["python", "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json"]
-    return shlex.join([*words, *(str(word) for key, value in settings.items() for word in (f"--{key}", value))])
+    return training_command(settings | {"output_dir": f"output/{Path(report.output).name}"})
 
 
 def as_text(report: Report) -> Iterator[str]:

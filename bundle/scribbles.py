@@ -8,13 +8,13 @@ import argparse
 import io
 import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from bundle.training_command import training_command
 from scripts.data.checks import LISTS, entries_of, in_threads
 from scripts.data.files import Item
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
@@ -70,8 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     measured = list(_write_all(items, paths, found, arguments))
     write_datalist(found, paths, output)
     print(f"{len(items)} scribbles of {found.num_classes} classes in {output / 'scribbles'}")
-    settings = f"--annotation scribble --ignore_value {blank} --num_classes {found.num_classes}"
-    print(f"{output / 'datalist.json'} lists them; train with --dataset_dir {shlex.quote(str(output))} {settings}")
+    settings = {"dataset_dir": output, "annotation": "scribble", "ignore_value": blank}
+    settings |= {"num_classes": found.num_classes, "output_dir": f"output/{output.name}"}
+    print(f"{output / 'datalist.json'} lists them; train with\n  {training_command(settings)}")
     print("\n".join(as_table(measured, found.num_classes)))
     if arguments.compare:
         _draw(items, paths, found, output)

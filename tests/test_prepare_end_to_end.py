@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from bundle.__main__ import main
+from bundle.training_command import training_command
 from scripts.data import MaskReader, load_datalist
 from scripts.handlers.checkpoint import load_checkpoint
 from tests.folders import OBLIQUE, pairs, save, save_series, save_volume
@@ -133,7 +134,8 @@ def test_the_set_of_heart_slices_with_scribbles(tmp_path, capsys):
     made = cut("acdc_scribbles", 80, classes=4, colour=False)
     report = prepared(write_set(tmp_path / "src", made, binary=False), capsys)
     assert (report["num_classes"], report["in_channels"], report["ignore_value"]) == (4, 1, 4)
-    report["command"] += " --annotation scribble"
+    settings = {"dataset_dir": report["output"], "num_classes": 4, "in_channels": 1, "ignore_value": 4}
+    report["command"] = training_command(settings | {"annotation": "scribble", "output_dir": "output/scribbles"})
     train(report, tmp_path / "run")
 
 

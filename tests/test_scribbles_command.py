@@ -41,8 +41,7 @@ def test_the_output_is_a_dataset_of_its_own(synthetic_set, tmp_path, capsys):
     strokes = np.asarray(picture)
     assert picture.mode == "L" and set(np.unique(strokes)) <= {0, 1, 2}
     assert (strokes[strokes < 2] == mask[strokes < 2]).all()
-    words = shlex.split(printed.split("train with ")[1].splitlines()[0])
-    told = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2]))
+    told = training_of(printed)
     count, ignored = int(told["num_classes"]), int(told["ignore_value"])
     check_datalist(
         load_datalist(told["dataset_dir"], num_classes=count, annotation=told["annotation"]), count, 3, ignored
@@ -127,8 +126,9 @@ def test_keys_never_lead_out_of_the_folder(synthetic_set, tmp_path):
 
 def training_of(printed):
     """The settings that the printed command trains with."""
-    words = shlex.split(printed.split("train with ")[1].splitlines()[0])
-    return dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2]))
+    words = shlex.split(printed.split("train with\n")[1].splitlines()[0])
+    assert "configs/methods/scribsd_plus.yaml" in words[words.index("--config_file") + 1]
+    return {name.removeprefix("--"): value for name, value in zip(words, words[1:]) if name.startswith("--")}
 
 
 def masks_of(folder, value, count=8):

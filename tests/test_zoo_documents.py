@@ -22,7 +22,7 @@ MESSAGES = [
     "correct num_classes, pass --ignore_value if the value marks pixels without a label",
     "is a JPEG, whose compression has blurred the classes: save masks as PNG",
     "pixels, but its",
-    "the loss became NaN or infinite at iteration",
+    "the loss or its gradient became NaN or infinite at iteration",
     "check these images, or lower learning_rate",
     "already holds a run",
     "holds no",

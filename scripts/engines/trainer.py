@@ -45,7 +45,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     One iteration: move the batch, weak view of both streams, the rule's named losses under autocast, their weighted
     sum, backward, clipping, step. The loop never waits for the device; ``state.output`` holds detached tensors:
-    ``{"loss", "losses": {name: ...}, "statistics": {name: ...}, "keys": [...]}``.
+    ``{"loss", "losses": {name: ...}, "statistics": {name: ...}, "keys": [...]}``, and ``"gradient_norm"`` where the
+    gradient is clipped without a loss scaler.
 
     Handlers that carry state through a killed run register it in :attr:`stateful`; :attr:`history` holds one row of
     numbers an epoch (:class:`scripts.handlers.History`).
@@ -208,7 +209,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if self.max_norm:
             self.scaler.unscale_(self.optimizer)
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.max_norm)
+            norm = nn.utils.clip_grad_norm_(parameters, self.max_norm)
+            if not self.scaler.is_enabled():  # the scaler itself leaves out a step whose gradient overflowed
+                engine.state.output["gradient_norm"] = norm.detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

@@ -129,7 +129,8 @@ class Checkpoints:
         """
         content = distributed.from_main(lambda: load_checkpoint(self.latest))
         for name, part in self.parts(engine).items():
-            self.load_part(name, part, content)
+            if name in content or name not in engine.stateful:  # a handler that is new, as patience, counts afresh
+                self.load_part(name, part, content)
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         engine.data_loader.seek(content["iteration"])
         engine.history[:] = content["history"]

@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""Stops a run whose loss is no longer a number, and names the files of the batch."""
+"""Stops a run whose loss or gradient is no longer a number, and names the files of the batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.errors import InputError
 
 
 class StopOnNonFinite:
-    """Raises when the total loss became NaN or infinite.
+    """Raises when the total loss, or the norm of its gradient, became NaN or infinite.
 
     The number of the first bad iteration is kept on the device and read every ``every`` iterations and at the end of
     each epoch, so the loop does not wait for the device; stands before the handlers that write checkpoints, so none
@@ -37,19 +37,21 @@ class StopOnNonFinite:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.check)
 
     def watch(self, engine: SemiSupervisedTrainer) -> None:
-        """Note, on the device, the first iteration whose loss is not finite."""
-        loss, iteration = engine.state.output["loss"], engine.state.iteration
+        """Note, on the device, the first iteration whose loss or gradient is not finite."""
+        output, iteration = engine.state.output, engine.state.iteration
+        loss = output["loss"]
         if self.first_bad is None:
             self.first_bad = torch.zeros((), dtype=torch.long, device=loss.device)
-        bad = (self.first_bad == 0) & ~torch.isfinite(loss)
+        finite = torch.isfinite(loss) & torch.isfinite(output.get("gradient_norm", loss))
+        bad = (self.first_bad == 0) & ~finite
         self.first_bad = torch.where(bad, iteration, self.first_bad)
-        self.keys.append((iteration, engine.state.output["keys"]))
+        self.keys.append((iteration, output["keys"]))
 
     def check(self, engine: SemiSupervisedTrainer) -> None:
         """Read the note.
 
         Raises:
-            InputError: a loss was not finite.
+            InputError: a loss or its gradient was not finite.
         """
         if self.first_bad is None:
             return
@@ -60,6 +62,6 @@ class StopOnNonFinite:
             mine = dict(self.keys).get(first, []) if int(self.first_bad) == first else []
             keys = [key for keys in distributed.gathered_objects(mine) for key in keys]
             raise InputError(
-                f"the loss became NaN or infinite at iteration {first}, whose batch held {', '.join(keys)}: check "
-                "these images, or lower learning_rate"
+                f"the loss or its gradient became NaN or infinite at iteration {first}, whose batch held "
+                f"{', '.join(keys)}: check these images, or lower learning_rate"
             )

@@ -3,7 +3,7 @@
 """Losses: pure functions of tensors, and thin modules that hold their settings."""
 
 from scripts.losses.consistency import weighted_cross_entropy, weighted_dice_loss
-from scripts.losses.contrast import class_info_nce, class_means, sample_per_class
+from scripts.losses.contrast import class_info_nce, class_means, full_product, sample_per_class
 from scripts.losses.cross_contrast import patch_contrast, pixel_contrast, pool_patches
 from scripts.losses.distillation import class_vectors, distillation_loss, multi_scale_distillation
 from scripts.losses.partial import PartialCrossEntropy, entropy
@@ -28,6 +28,7 @@ __all__ = [
     "drawn_edge_difference",
     "edge_difference",
     "entropy",
+    "full_product",
     "gate",
     "inter_patch_loss",
     "intra_patch_loss",

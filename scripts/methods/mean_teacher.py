@@ -22,11 +22,11 @@ class MeanTeacher(LearningRule):
     def forward(self, network, batch, progress):
         labelled, images = batch["labelled"], self.unlabelled(batch)
         with torch.no_grad():
-            target = torch.softmax(self.teacher(self.strong_view(images)), dim=1)
+            target = torch.softmax(self.teacher(self.strong_view(images)).float(), dim=1)
         logits = network(self.strong_view(torch.cat([labelled["image"], images])))
         logits_labelled, logits_unlabelled = logits.split([len(labelled["image"]), len(images)])
         self.statistics = {"predicted_foreground": 1 - target[:, 0].mean()}
         return {
             "supervised": self.loss(logits_labelled, labelled["label"]),
-            "consistency": F.mse_loss(torch.softmax(logits_unlabelled, dim=1), target),
+            "consistency": F.mse_loss(torch.softmax(logits_unlabelled.float(), dim=1), target),
         }

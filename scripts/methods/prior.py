@@ -47,12 +47,13 @@ class ClassPrior(nn.Module):
         )
         self.count.add_(1)
         weight = torch.clamp(1 / self.count, min=self.momentum)
-        for buffer, value in (
-            (self.pixels, pixels / valid.clamp(min=1)),
-            (self.images, images / max(len(labels) * world_size(), 1)),
-            (self.predicted, averaged(probabilities.mean(dim=(0, 2, 3)))),
+        told = weight * (valid > 0)  # labels that are ignored all over say nothing
+        for buffer, value, share in (
+            (self.pixels, pixels / valid.clamp(min=1), told),
+            (self.images, images / max(len(labels) * world_size(), 1), told),
+            (self.predicted, averaged(probabilities.mean(dim=(0, 2, 3))), weight),
         ):
-            buffer.lerp_(value.to(buffer.dtype), weight)
+            buffer.lerp_(value.to(buffer.dtype), share)
 
     def align(self, probabilities: Tensor) -> Tensor:
         """Probabilities (U, K, X, Y) with the class frequencies of the labelled images."""

@@ -9,7 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.losses import class_info_nce, class_means, sample_per_class
+from scripts.losses import class_info_nce, class_means, full_product, sample_per_class
 from scripts.methods.projection import ProjectionHead
 from scripts.switches import as_bool
 
@@ -20,7 +20,7 @@ class SimilarityContrast(nn.Module):
     * **projection head**: 1x1, SiLU, 1x1, L2 norm; training only, never exported.
     * **prototype memory**: one direction per class, the EMA of the labelled pixels' mean embedding.
     * **noise rejection** (``reject_noise``): a pseudo-labelled pixel takes part only if its own class's prototype is
-      the most similar one.
+      the most similar of those there are; while its class has none (no labelled pixel so far) it takes part.
     * **hard pixels** (``hardness`` > 0): drawn with probability growing as exp(-hardness x similarity to own
       prototype).
     * **class-balanced sampling**: ``samples`` pixels of every class; the prototypes are keys beside the pixels.
@@ -63,20 +63,20 @@ class SimilarityContrast(nn.Module):
         small = F.interpolate(labels.float(), size=features.shape[-2:], mode="nearest").long()[:, 0]
         self.remember(embeddings[:labelled].flatten(0, 2), small[:labelled].flatten())
         flat, classes = embeddings.flatten(0, 2), small.flatten()
-        similarity = flat.detach() @ self.prototypes.T
+        similarity = full_product(flat.detach(), self.prototypes.T)
+        known = self.prototypes.abs().sum(dim=1) > 0
         own = similarity.gather(1, classes.clamp(max=self.num_classes - 1).unsqueeze(1))[:, 0]
         if self.reject_noise:
-            trusted = similarity.argmax(dim=1) == classes
+            nearest = similarity.masked_fill(~known, -torch.inf).argmax(dim=1)
+            trusted = (nearest == classes) | ~known[classes.clamp(max=self.num_classes - 1)]
             trusted[: small[:labelled].numel()] = True
             classes = torch.where(trusted, classes, -1)
         index, drawn = sample_per_class(classes, self.num_classes, self.samples, -self.hardness * own)
         anchors = flat[index]
-        known = torch.where(
-            self.prototypes.abs().sum(dim=1) > 0, torch.arange(self.num_classes, device=drawn.device), -1
-        )
+        memory = torch.where(known, torch.arange(self.num_classes, device=drawn.device), -1)
         same = F.pad(torch.eye(len(index), dtype=torch.bool, device=drawn.device), (0, self.num_classes))
         keys = torch.cat([anchors, self.prototypes])
-        return class_info_nce(anchors, drawn, keys, torch.cat([drawn, known]), self.temperature, same)
+        return class_info_nce(anchors, drawn, keys, torch.cat([drawn, memory]), self.temperature, same)
 
     @torch.no_grad()
     def remember(self, embeddings: Tensor, labels: Tensor) -> None:

@@ -53,7 +53,7 @@ class UncertaintyAwareMeanTeacher(LearningRule):
         target, uncertainty = self.teach(images)
         logits = network(self.strong_view(torch.cat([labelled["image"], images])))
         logits_labelled, logits_unlabelled = logits.split([len(labelled["image"]), len(images)])
-        answer = torch.softmax(logits_unlabelled, dim=1)
+        answer = torch.softmax(logits_unlabelled.float(), dim=1)
         return {
             "supervised": self.loss(logits_labelled, labelled["label"]),
             "consistency": self.follow(answer, target, uncertainty, progress),

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from scripts.errors import InputError
+from scripts.losses import SegmentationLoss
+from scripts.methods import LearningRule
 from scripts.switches import as_bool
 
 
@@ -37,6 +39,27 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             sizes = list(value) if isinstance(value, (list, tuple)) else [value]
             if len(sizes) > 2 or not all(isinstance(size, int) and size >= 32 for size in sizes):
                 raise InputError(f"image_size is {value!r}: give one whole number, or [width, height], of at least 32")
+
+
+def check_annotation(annotation: Any, rule: LearningRule | None) -> None:
+    """Refuse a rule that takes scribbles for whole masks.
+
+    A Dice over a few strokes measures how much of which class the annotator happened to draw.
+
+    Args:
+        annotation: what the labels are, ``mask`` or ``scribble``.
+        rule: the learning rule; None: not known.
+
+    Raises:
+        InputError: naming the rule and one that is meant for scribbles.
+    """
+    if annotation != "scribble" or rule is None or "supervised" not in rule.losses:
+        return
+    if isinstance(rule.loss, SegmentationLoss) and rule.loss.dice_weight:
+        raise InputError(
+            f"annotation is scribble, but {type(rule).__name__} takes the strokes for whole masks: add a rule for "
+            "scribbles, such as configs/methods/scribsd_plus.yaml, to --config_file"
+        )
 
 
 def check_device(value: Any) -> None:

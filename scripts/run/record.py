@@ -22,8 +22,10 @@ from scripts.data import check_datalist
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.hosting import hosted
+from scripts.methods import LearningRule
 from scripts.run.environment import describe_device, versions
 from scripts.run.folder import RUN_FILE
+from scripts.run.parameters import check_annotation
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
@@ -55,6 +57,7 @@ class RunRecord:
         parameters: the user's parameters by name.
         network: counted.
         resume: compare with the ``run.json`` of the run that is continued.
+        rule: the learning rule; None: whether it suits the annotation is not looked at.
 
     Raises:
         InputError: bad data, or a resumed run that would be another one.
@@ -67,7 +70,9 @@ class RunRecord:
         parameters: Mapping[str, Any],
         network: torch.nn.Module,
         resume: bool = False,
+        rule: LearningRule | None = None,
     ) -> None:
+        check_annotation(parameters.get("annotation"), rule)
         distributed.from_main(lambda: self.write(output_dir, datalist, parameters, network, resume))
 
     @staticmethod

@@ -51,9 +51,11 @@ class WeakView(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(image (B, C, X, Y) in [0, 1], label (B, 1, X, Y) or None) -> both seen through one random geometry."""
-        if not len(image):  # a batch without labelled images
-            return image, label
-        grid = F.affine_grid(self.draw(image), [*image.shape[:2], *self.size(image)], align_corners=False)
+        size = self.size(image)
+        if not len(image):  # a batch without labelled images: of the views' size, to be joined with those of the others
+            empty = image.new_zeros(0, image.shape[1], *size)
+            return empty, None if label is None else label.new_zeros(0, label.shape[1], *size)
+        grid = F.affine_grid(self.draw(image), [*image.shape[:2], *size], align_corners=False)
         warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         if label is None:
             return warped, None

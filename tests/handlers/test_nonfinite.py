@@ -39,3 +39,35 @@ def test_a_finite_run_goes_through():
     engine = trainer(train_handlers=[StopOnNonFinite(2)])
     engine.run()
     assert engine.state.epoch == 2
+
+
+class Overflows(torch.autograd.Function):
+    """1, with a gradient that is no number."""
+
+    @staticmethod
+    def forward(context, value):
+        return torch.ones_like(value)
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.inf
+
+
+class OverflowsAt(BreaksAt):
+    """A rule whose loss stays finite at one iteration, but not its gradient."""
+
+    iteration = 6  # the last of its epoch, after which a checkpoint is written
+
+    def forward(self, network, batch, progress):
+        losses = super().forward(network, batch, progress)
+        if self.seen == self.iteration:
+            losses = {name: Overflows.apply(loss) for name, loss in losses.items()}
+        return losses
+
+
+def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path):
+    handlers = [StopOnNonFinite(50), Checkpoints(str(tmp_path))]
+    with pytest.raises(InputError, match="the loss or its gradient became NaN or infinite at iteration 6, whose batch"):
+        trainer(OverflowsAt, train_handlers=handlers, max_norm=1.0).run()
+    saved = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert saved["epoch"] == 1 and all(torch.isfinite(value).all() for value in saved["network"].values())

@@ -33,3 +33,8 @@ def test_the_count_survives_and_a_stopped_run_stays_stopped(tmp_path):
     assert run(tmp_path, 5, max_epochs=3).state.epoch == 3
     assert run(tmp_path, 5, resume=True).state.epoch == 6
     assert run(tmp_path, 5, resume=True).state.epoch == 6
+
+
+def test_patience_may_be_given_to_a_run_that_began_without(tmp_path):
+    assert run(tmp_path, 0, max_epochs=3).state.epoch == 3
+    assert run(tmp_path, 2, resume=True).state.epoch == 6  # the first validation it sees is the best so far

@@ -48,3 +48,12 @@ def test_an_empty_answer_is_trusted_as_much_as_empty_labels_are_common():
     pseudo[1, 0, 0, 0], pseudo[2, 0, 0, 0] = 1, 2
     pseudo[3, 0, 0, :2] = torch.tensor([1, 2])
     assert prior.trust(pseudo).flatten().tolist() == pytest.approx([0.1, 0.75, 0.1, 1.0])
+
+
+def test_labels_that_are_ignored_all_over_say_nothing():
+    prior, labels = ClassPrior(2), torch.zeros(2, 1, 4, 4, dtype=torch.long)
+    labels[..., 0] = 1
+    unknown, probabilities = torch.full_like(labels, IGNORE_INDEX), torch.full((1, 2, 4, 4), 0.5)
+    for seen in (labels, unknown, labels, unknown):
+        prior.observe(seen, probabilities)
+    assert prior.pixels.tolist() == [0.75, 0.25] and prior.images.tolist() == [1.0, 1.0]

@@ -136,7 +136,7 @@ def test_losses_are_finite_and_in_full_precision_under_mixed_precision(name, kin
     rule = RULES[name](network, 3)
     with torch.autocast("cpu", kind):
         losses = rule(network, batch(3), 0.5)
-    for key, value in losses.items():
+    for key, value in (losses | rule.statistics).items():
         assert value.dtype == torch.float32 and value.isfinite(), key
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
@@ -270,6 +270,21 @@ def test_contrast_rejects_pseudo_labels_that_disagree_with_their_prototype():
     labels[1] = 1  # the unlabelled image is called class 1
     contrast(features, labels, 1).backward()
     assert features.grad[1].abs().sum() == 0 and features.grad[0].abs().sum() > 0
+
+
+def test_contrast_trusts_pseudo_labels_of_a_class_without_prototype():
+    """A federated site without masks never has one, and a rare class has none until its first labelled pixel."""
+    torch.manual_seed(0)
+    contrast = SimilarityContrast(4, 3, dim=4, samples=128, hardness=0.0)
+    contrast.projection = torch.nn.Identity()
+    features = torch.nn.functional.normalize(torch.rand(2, 4, 8, 8), dim=1).requires_grad_()
+    labels = torch.arange(3).repeat_interleave(2)[torch.randint(0, 6, (2, 1, 8, 8))]
+    assert contrast(features, labels, 0).item() > 0  # nothing is labelled, so no class has one
+    contrast.prototypes.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 0]]))
+    [grad] = torch.autograd.grad(contrast(features, labels, 0), features)
+    moved = grad.abs().sum(dim=1, keepdim=True) > 0
+    nearest = features[:, :2].argmax(dim=1, keepdim=True)
+    assert torch.equal(moved, (labels == 2) | (nearest == labels))
 
 
 def test_contrast_with_one_class_or_nothing_is_finite():

@@ -49,7 +49,12 @@ def test_a_rule_that_learns_nothing_so_is_refused(name):
         RULES[name](network, 2)(network, nothing_labelled(), 0.5)
 
 
-def test_views_leave_an_empty_batch_alone():
-    empty, label = torch.zeros(0, 3, 8, 8), torch.zeros(0, 1, 8, 8, dtype=torch.long)
+@pytest.mark.parametrize("resolution", [1.0, 0.5])
+def test_views_of_an_empty_batch_are_as_large_as_those_of_the_others(resolution):
+    view, some = WeakView(), torch.rand(2, 3, 96, 72)
+    view.resolution = resolution
+    empty, label = view(some[:0], torch.zeros(0, 1, 96, 72, dtype=torch.long))
+    size = view(some)[0].shape[2:]
+    assert empty.shape == (0, 3, *size) and label.shape == (0, 1, *size) and label.dtype == torch.long
+    assert view(some[:0])[1] is None
     assert StrongView()(empty).shape == empty.shape
-    assert [part.shape for part in WeakView()(empty, label)] == [empty.shape, label.shape]

@@ -6,9 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from torch import nn
 
+from bundle.__main__ import main
 from scripts.errors import InputError
-from scripts.run.parameters import check_device, check_parameters
+from scripts.losses import PartialCrossEntropy, SegmentationLoss
+from scripts.methods import LessNet, PartialCE
+from scripts.run.parameters import check_annotation, check_device, check_parameters
 from tests.tiny import ROOT, refusal, workflow
 
 
@@ -97,3 +101,19 @@ def test_a_seed_that_is_no_number_is_refused(data, tmp_path):
 def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
     with pytest.raises(InputError, match=f"device is '{device}'"):
         check_device(device)
+
+
+def test_a_rule_that_takes_scribbles_for_masks_is_refused(data, tmp_path):
+    assert main(["scribbles", str(data), "--output", str(tmp_path / "drawn")]) == 0
+    settings = {"annotation": "scribble", "ignore_value": 2}
+    sentence = refusal(tmp_path / "drawn", tmp_path, **settings)
+    assert "LessNet takes the strokes for whole masks: add a rule for scribbles, such as configs/methods/" in sentence
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_rule_without_dice_may_learn_from_scribbles():
+    network = nn.Conv2d(3, 2, 1)
+    for rule in (PartialCE(network), LessNet(network, loss=PartialCrossEntropy()), None):
+        check_annotation("scribble", rule)
+    check_annotation("scribble", LessNet(network, loss=SegmentationLoss(dice_weight=0.0)))
+    check_annotation("mask", LessNet(network))
