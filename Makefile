@@ -21,8 +21,8 @@ SETTINGS ?=
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
-demo: $(STAMP) ## train, evaluate and predict; DATA=<folder> uses your images, OUTPUT=<folder> says where to
-	@$(PYTHON) -m bundle demo --data "$(DATA)" --output "$(OUTPUT)"
+demo: $(STAMP) ## train, evaluate and predict; DATA=<folder> uses your images, OUTPUT=<folder> says where to, ARGS="--num-classes 3 ..."
+	@$(PYTHON) -m bundle demo --data "$(DATA)" --output "$(OUTPUT)" $(ARGS)
 
 benchmark-quick: $(STAMP) ## the rules side by side on the embedded set; OUTPUT=<folder>, WORKERS=<runs at a time>
 	@$(PYTHON) -m bundle benchmark bundle/suites/quick.yaml --output "$(or $(OUTPUT),output/benchmark-quick)" --workers $(or $(WORKERS),2)

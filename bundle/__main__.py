@@ -52,22 +52,22 @@ DESCRIPTION = "Prepare and check data, try, compare, export, share: the tools ar
 EPILOG = "Training, evaluation and inference are MONAI's own commands: see README.md, or start with 'demo'."
 
 EXAMPLES = {
-    "demo": "demo --data mydata --output output/demo",
-    "prepare": "prepare photos --output mydata --group-by column:patient",
-    "check": "check mydata --output mydata-check",
-    "scribbles": "scribbles mydata --output mydata-scribbles",
+    "demo": "demo --data data/mine --output output/demo",
+    "prepare": "prepare photos --output data/mine --group-by column:patient",
+    "check": "check data/mine --output data/mine-check",
+    "scribbles": "scribbles data/mine --output data/mine-scribbles",
     "export": "export --weights output/mine/model.pt --output exported",
     "stream": "stream --input film.mp4 --output masks.mp4",
     "benchmark": "benchmark bundle/suites/crii_net.yaml --data datasets --output output/suite --only seed0",
     "bench": "bench --output output/bench",
     "federate": "federate --sites siteA siteB:0 --output output/sites",
     "report": "report output/mine",
-    "weights": "weights --data mydata --name mydata --output output/weights --settings label_ratio=0.1",
+    "weights": "weights --data data/mine --name mine --output output/weights --settings label_ratio=0.1",
     "package": "package --output dist",
     "info": "info --json",
     "completion": "completion bash > ~/.bundle-completion",
     "label": "label --studies images",
-    "label-loop": "label-loop --data mydata --output output/loop",
+    "label-loop": "label-loop --data data/mine --output output/loop",
 }
 
 

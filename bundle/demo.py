@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from scripts.data import load_datalist
+from scripts.data.files import Item, images_by_stem, stem
 from scripts.errors import InputError
 from scripts.run.folder import BEST
 
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="", help="dataset folder; without it the embedded synthetic set")
     parser.add_argument("--output", default="", help="new folder for the results (default: output/demo-<time>)")
     parser.add_argument("--label-ratio", default="", help="share or number of labelled images to use")
+    parser.add_argument("--num-classes", type=int, default=2, help="classes of the masks with background (default: 2)")
+    parser.add_argument("--in-channels", type=int, default=3, help="channels of the images (default: 3)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -36,14 +39,15 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = str(Path(arguments.data).resolve()) if arguments.data else ""
     # with one's own images every mask there is counts; the synthetic set has a mask for each, so most are set aside
     ratio = arguments.label_ratio or ("1.0" if dataset else "0.1")
-    common = {"image_size": QUICK["image_size"], "dataset_dir": dataset, "label_ratio": ratio}
+    network = {name: getattr(arguments, name) for name in ("num_classes", "in_channels")}
+    common = {"image_size": QUICK["image_size"], "dataset_dir": dataset, "label_ratio": ratio} | network
     train = "configs/train.json"
     bundle("training", train, {**QUICK, **common, "output_dir": output})
     weights = output / BEST
     bundle("evaluating", [train, "configs/evaluate.json"], {**common, "output_dir": output, "ckpt_path": weights})
-    images = image_folder(dataset)
+    images = image_folder(dataset, arguments.num_classes, output / "images")
     predictions = output / "predictions"
-    settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions}
+    settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions} | network
     bundle("inferring", "configs/inference.json", {**settings, "ckpt_path": weights})
     summarise(output, predictions, time.monotonic() - started)
 
@@ -59,10 +63,22 @@ def bundle(run_id: str, config: str | list[str], overrides: dict) -> None:
         raise InputError(f"the command above stopped with exit code {code}; mend what it says and start again")
 
 
-def image_folder(dataset: str) -> str:
-    """The folder that holds the test images, which is the one to predict."""
-    datalist = load_datalist(dataset, synthetic_dir=str(ROOT / "data" / "synthetic"))
-    return str(Path(datalist["test"][0]["image"]).parent)
+def image_folder(dataset: str, num_classes: int, links: Path) -> Path:
+    """The folder to predict: that of the data set if it holds its images and nothing else, else one with links to them.
+
+    Masks may lie beside the images, and every patient may have a folder.
+    """
+    datalist = load_datalist(dataset, num_classes=num_classes, synthetic_dir=str(ROOT / "data" / "synthetic"))
+    items: dict[str, Item] = {item["key"]: item for part in datalist.values() for item in part}
+    images = {Path(item["image"]) for item in items.values()}
+    folder = min(images).parent
+    if {path.parent for path in images} == {folder} and set(images_by_stem(folder).values()) == images:
+        return folder
+    links.mkdir(parents=True)
+    for key, item in items.items():
+        name = Path(item["image"]).name
+        os.symlink(item["image"], links / f"{key.replace('/', '_')}{name[len(stem(name)):]}")
+    return links
 
 
 def summarise(output: Path, predictions: Path, seconds: float) -> None:

@@ -8,7 +8,6 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from scripts.data.checks import PATIENCE, check_images
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers import StrictCheckpointLoader
+from scripts.run.environment import installed
 from scripts.run.parameters import check_parameters
 
 HELP = "write the trained network as ONNX, quantised ONNX, TorchScript and torch.export, each compared with PyTorch"
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         atomic_write(output / name, content)
     about = {"weights": {"path": str(arguments.weights), "sha256": digest(Path(arguments.weights).read_bytes())}}
     about |= {"config": arguments.config, "settings": settings, "files": report}
-    about |= {"versions": {name: version(name) for name in ("torch", "timm", "onnx", "onnxruntime")}}
+    about |= {"versions": {name: installed(name) for name in ("torch", "timm", "onnx", "onnxruntime")}}
     atomic_write(output / REPORT, json.dumps(about, indent=1).encode())
     print(f"{output / REPORT} says how each was made and how far it is from PyTorch")
 

@@ -18,7 +18,7 @@ from bundle.label import add_settings, require_monai_label, settings_of
 from bundle.label_loop_curve import draw, write_rows
 from bundle.label_loop_replay import ORDERS, Plan, Replay
 from scripts.data import load_datalist
-from scripts.data.files import Item
+from scripts.data.files import Item, absolute
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(arguments.start, arguments.rounds, arguments.add, arguments.epochs, settings_of(arguments))
     pool, test = images_of(arguments, plan)
-    output = Path(arguments.output).expanduser().absolute()
+    output = absolute(arguments.output)
     claim(output, vars(arguments))
     replays = [Replay(output, order, seed, plan, pool, test) for seed in arguments.seeds for order in arguments.orders]
     todo, done, started = sum(replay.missing() for replay in replays), 0, time.monotonic()
@@ -91,8 +91,9 @@ def images_of(arguments: argparse.Namespace, plan: Plan) -> tuple[list[Item], li
             f"{len(pool)} images with masks to choose from, but {plan.needed()} are to be labelled (--start, --rounds, "
             "--add): lower these, or give more images"
         )
-    if is_volume(pool[0]["image"]):
-        raise InputError(f"{pool[0]['image']} is a volume: cut it into slices with `python -m bundle prepare` first")
+    volume = next((item["image"] for item in (*pool, *test) if is_volume(item["image"])), None)
+    if volume is not None:
+        raise InputError(f"{volume} is a volume: cut it into slices with `python -m bundle prepare` first")
     return pool, test
 
 

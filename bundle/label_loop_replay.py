@@ -128,7 +128,9 @@ class Replay:
         labelled = time.monotonic()
         client.train(model, max_epochs=self.plan.epochs, val_split=0, overrides={"seed": 1000 * self.seed + number})
         trained = time.monotonic()
-        dice = [self.dice(client.infer(model, item["image"]), item["label"]) for item in self.test]
+        dice = [
+            self.dice(client.infer(model, item["image"], result_extension=".png"), item["label"]) for item in self.test
+        ]
         row = Row(
             order=self.order,
             seed=self.seed,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bundle.training_command import training_command
 from scripts.data.checks import LISTS, entries_of, in_threads
-from scripts.data.files import Item
+from scripts.data.files import Item, absolute
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.data.survey import Survey, survey
 from scripts.errors import InputError
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _new_folder(name: str, dataset: str) -> Path:
-    output = Path(name).expanduser().absolute()
+    output = absolute(name)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output} already exists and is not empty: name another folder")
     if Path(dataset).is_dir() and output.resolve().is_relative_to(Path(dataset).resolve()):

@@ -103,6 +103,8 @@ def places(arguments: argparse.Namespace) -> Path:
             f"--rate is {arguments.rate}: give the frames a second of the folder, 0.001 to 1000, such as 25"
         )
     output = Path(arguments.output)
+    if not output.name:
+        raise InputError(f"--output is '{arguments.output}': name a new video or folder")
     report = Path(arguments.report) if arguments.report else output.with_name(f"{output.name}.json")
     wanted = {"--output": output, "--report": report} | ({"--masks": Path(arguments.masks)} if arguments.masks else {})
     source = Path(arguments.input).resolve()

@@ -20,6 +20,7 @@ from scripts.errors import InputError
 from scripts.switches import as_bool
 
 PARTS = ("training", "validation", "test")
+ALL = "all"
 
 logger = logging.getLogger("less_net")
 
@@ -31,14 +32,15 @@ def items_to_score(
     channels: int = 3,
     ignore_value: int = IGNORE_INDEX,
 ) -> list[Item]:
-    """The images with masks of one part of a datalist, for an evaluation.
+    """The images with masks of one part of a datalist, or of ``all`` of it, for an evaluation.
 
     Raises:
         InputError: no such part, it is empty, or a file of it is unreadable or does not fit its mask.
     """
-    if part not in PARTS:
-        raise InputError(f"part is '{part}': give one of {', '.join(PARTS)}")
-    items = list(datalist.get(part) or [])
+    if part not in (*PARTS, ALL):
+        raise InputError(f"part is '{part}': give one of {', '.join((*PARTS, ALL))}")
+    parts = PARTS if part == ALL else (part,)
+    items = [item for name in parts for item in datalist.get(name) or [] if part != ALL or "label" in item]
     if not items:
         raise InputError(
             f"the data set has no {part} images to evaluate: name some in its split, or pass another --part"
@@ -93,7 +95,10 @@ def check_prediction(
     if not items:
         hint = "correct dataset_dir"
         if is_series(source):
-            hint = "it is a DICOM series itself, so pass the folder around it"
+            hint = (
+                "its DICOM files have no suffix, so pass the folder around it if they are the slices of one series, or "
+                "give them the suffix .dcm if they are single images"
+            )
         below = next((path for path in sorted(source.iterdir()) if path.is_dir() and images_by_stem(path)), None)
         if below is not None:
             hint = f"{below} does: pass that"

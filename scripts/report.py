@@ -20,7 +20,7 @@ from PIL import Image
 
 from scripts.errors import InputError
 from scripts.files import atomic_write
-from scripts.run.folder import HISTORY, RUN_FILE
+from scripts.run.folder import HISTORY, RUN_FILE, is_of_run
 
 HEADLINE = ("mean_dice", "mean_dice_lesion", "worst_decile_dice", "miou", "mean_recall", "hd95")
 TITLES = {
@@ -65,7 +65,7 @@ def write_report(folder: str | Path) -> Path:
     Args:
         folder: the output folder of a training (run.json, history.csv, curves.png), of an evaluation (metrics.json,
             per_image.csv and pictures), or a training with its evaluation in the subfolder ``evaluation``. For an
-            evaluation inside a training's folder the training is told too.
+            evaluation inside a training's folder the training is told too, if the weights are its own.
 
     Returns:
         the page.
@@ -78,6 +78,8 @@ def write_report(folder: str | Path) -> Path:
         raise InputError(f"no folder {folder}: give the output folder of a run")
     evaluation = next((f for f in (folder, folder / "evaluation") if (f / "metrics.json").is_file()), None)
     training = next((f for f in (folder, folder.parent) if _is_training(f)), None)
+    if evaluation is not None and training is not None and not _is_of(evaluation, training):
+        evaluation, training = (evaluation, None) if folder == evaluation else (None, training)
     if evaluation is None and training is None:
         raise InputError(f"{folder} holds no run (no run.json, history.csv or metrics.json): give the folder of a run")
     page = folder / "report.html"
@@ -87,6 +89,12 @@ def write_report(folder: str | Path) -> Path:
 
 def _is_training(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (RUN_FILE, HISTORY))
+
+
+def _is_of(evaluation: Path, training: Path) -> bool:
+    """Whether the weights that were evaluated are those of the training; older evaluations do not tell."""
+    checkpoint = _read_json(evaluation / "metrics.json").get("checkpoint")
+    return checkpoint is None or is_of_run(checkpoint, training)
 
 
 def _page(training: Path | None, evaluation: Path | None) -> str:
@@ -119,7 +127,9 @@ def _subtitle(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
     parts = []
     if metrics:
         lesions = f"{metrics.get('images_with_lesion', '?')} with a lesion"
-        parts.append(f"{metrics.get('images', '?')} {metrics.get('part', '')} images, {lesions}".replace("  ", " "))
+        part = metrics.get("part", "")
+        part = "" if part == "all" else part
+        parts.append(f"{metrics.get('images', '?')} {part} images, {lesions}".replace("  ", " "))
         if metrics.get("volumes"):
             cases = f"{metrics['cases']} cases, {metrics['cases_with_lesion']} with a lesion"
             parts.append(f"{metrics['volumes']} volumes of slices, in all {cases}")

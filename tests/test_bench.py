@@ -18,6 +18,7 @@ from bundle.bench.memory import peak_memory
 from bundle.bench.timing import SLOW, TIMED, cores, interleaved, quartiles
 from bundle.bench.training import SHARES, Setting, rules, trainer_of, trainings
 from scripts.errors import InputError
+from scripts.networks import UNet
 from tests.tiny import ROOT
 
 
@@ -128,6 +129,7 @@ def test_the_reference_is_trained_in_both_memory_orders(tmp_path, synthetic_set)
 
 
 def test_nothing_is_replaced_and_bad_words_are_refused(done, tmp_path, capsys):
+    torch.save(UNet(3, 2, [4, 4, 8, 8, 8]).state_dict(), done / "unet.pt")
     before = (done / "bench.json").read_bytes()
     for words, sentence in (
         (["--output", str(done)], "bench.json already exists: pass --overwrite"),
@@ -136,6 +138,7 @@ def test_nothing_is_replaced_and_bad_words_are_refused(done, tmp_path, capsys):
         (["--output", str(tmp_path), "--quick", "--docs"], "--docs takes a full run"),
         (["--output", str(tmp_path), "--results", "none.json"], "--results none.json is no results.json"),
         (["--output", str(tmp_path), "--quick", "--weights", "none.pt"], "no checkpoint none.pt"),
+        (["--output", str(tmp_path), "--quick", "--weights", str(done / "unet.pt")], "does not fit the network"),
     ):
         assert main(["bench", *words]) == 2
         assert sentence in capsys.readouterr().err

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make demo` runs the three bundle commands, says where everything is, and stops at the first that fails."""
 
+import shutil
+
 import pytest
 
 from bundle import demo
@@ -28,3 +30,25 @@ def test_demo_stops_at_the_first_command_that_fails(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert "nowhere" in err and "exit code 1" in err and "Traceback" not in err
     assert out.count("python -m monai.bundle run") == 1
+
+
+def test_a_folder_of_images_alone_is_predicted_as_it_is(tmp_path, synthetic_set):
+    assert demo.image_folder(str(synthetic_set), 2, tmp_path / "links") == synthetic_set / "images"
+    assert not (tmp_path / "links").exists()
+
+
+def test_images_among_masks_or_in_several_folders_are_linked(tmp_path, synthetic_set):
+    mixed = tmp_path / "mixed"
+    for image in sorted((synthetic_set / "images").iterdir()):
+        patient = mixed / "images" / image.stem[-1]
+        patient.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image, patient / image.name)
+        (mixed / "masks" / patient.name).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(
+            synthetic_set / "masks" / f"{image.stem}.png", mixed / "masks" / patient.name / f"{image.stem}.png"
+        )
+    assert main(["prepare", str(mixed), "--output", str(tmp_path / "made")]) == 0
+    folder = demo.image_folder(str(tmp_path / "made"), 2, tmp_path / "links")
+    assert folder == tmp_path / "links"
+    linked = sorted(path.resolve().read_bytes() for path in folder.iterdir())
+    assert linked == sorted(path.read_bytes() for path in (mixed / "images").glob("*/*"))

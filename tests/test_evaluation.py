@@ -133,6 +133,13 @@ def test_another_part_and_folder(folder, tmp_path):
     refused(folder, "part is 'tests'", part="tests")
 
 
+def test_all_images_with_a_mask_are_another_hospitals_test_set(folder, tmp_path):
+    evaluate(folder, part="all", results_dir=str(tmp_path / "elsewhere"))
+    told = json.loads((tmp_path / "elsewhere" / "metrics.json").read_text())
+    assert (told["images"], told["part"]) == (6, "all")
+    assert ">6 images, 5 with a lesion" in (tmp_path / "elsewhere" / "report.html").read_text()
+
+
 def test_ignored_pixels_are_not_scored(folder):
     mask = np.asarray(Image.open(folder / "masks" / "e.png")) // 255
     mask[8:12] = 255  # what the network marks too much

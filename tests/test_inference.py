@@ -117,6 +117,36 @@ def write_kinds(folder):
     return expected | {"turned.jpg": mask}
 
 
+def test_a_slice_keeps_its_axes_and_place(folder):
+    """As ``prepare`` writes slices of volumes, and with a suffix as some scanners write it."""
+    grey, mask = scene()
+    affine = np.array([[0, 2.0, 0, -7], [-0.5, 0, 0, 3], [0, 0, 4, 9], [0, 0, 0, 1]])
+    slices = {"slice.nii": grey.T[..., None], "UP.NII.GZ": grey.T, "colour.nii": np.stack([grey.T] * 3, -1)[:, :, None]}
+    for name, values in slices.items():
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), folder / f"{name}.nii.gz")
+        (
+            (folder / f"{name}.nii.gz").rename(folder / name)
+            if name == "UP.NII.GZ"
+            else nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), folder / name)
+        )
+    out = predict(folder)
+    for name, axes in {"slice": (*grey.T.shape, 1), "UP": grey.T.shape, "colour": (*grey.T.shape, 1)}.items():
+        made = nibabel.load(out / f"{name}.nii.gz")
+        assert made.shape == axes and np.allclose(made.affine, affine) and made.header.get_xyzt_units()[0] == "mm"
+        assert agrees(np.asarray(made.dataobj).reshape(grey.T.shape).T > 0, mask)
+
+
+@pytest.mark.parametrize("names", ["lesion", ["background"]])
+def test_names_that_are_not_one_a_class_are_refused(folder, names):
+    write_kinds(folder)
+    refused(folder, "give a list of 2 names, the background's first", class_names=names, overlays=True)
+
+
+def test_a_file_in_place_of_the_folder_is_told(folder):
+    write_kinds(folder)
+    refused(folder / "grey.png", "grey.png is a file: pass the folder that holds it")
+
+
 @pytest.mark.parametrize("channels, batch_size", [(3, 4), (1, 1)])
 def test_kinds_of_images_come_back_as_they_are_shown(folder, channels, batch_size):
     expected = write_kinds(folder)
@@ -193,7 +223,7 @@ def test_bad_volumes_and_series_are_named_before_anything_is_written(folder):
     refused(folder, "time.nii cannot be read")
     (folder / "time.nii").unlink()
     series, *_ = write_series(folder.parent / "bare", names="IM{}")
-    refused(folder, "it is a DICOM series itself, so pass the folder around it", dataset_dir=str(series))
+    refused(folder, "its DICOM files have no suffix, so pass the folder around it if", dataset_dir=str(series))
     assert not (folder.parent / "out").exists()
 
 

@@ -61,6 +61,17 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path, part):
         assert expected in text, expected
 
 
+def test_weights_of_another_run_are_reported_apart(tmp_path):
+    run = a_run(tmp_path / "mine")
+    path = run / "evaluation" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checkpoint": "models/model.pt"}))
+    alone, training = (write_report(folder).read_text(encoding="utf-8") for folder in (path.parent, run))
+    assert "0.8123" in alone and "LESSNet" not in alone and "1 min 6 s" not in alone
+    assert "0.8123" not in training and "LESSNet" in training and "1 min 6 s" in training
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checkpoint": str(run / "model.pt")}))
+    assert "LESSNet" in write_report(path.parent).read_text(encoding="utf-8")
+
+
 def test_volumes_and_millimetres_are_told(tmp_path):
     path = a_run(tmp_path) / "evaluation" / "metrics.json"
     scores = {"hd95": 4.2, "assd": 1.0}

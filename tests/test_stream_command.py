@@ -184,6 +184,7 @@ def test_nothing_is_replaced(tmp_path, capsys):
         (["--weights", "none.pt"], "no checkpoint none.pt"),
         (["--weights", "none.onnx"], "there is no ONNX model none.onnx"),
         (["--weights", "none.onnx", "--config", *WRAPPED], "there is no ONNX model none.onnx"),
+        (["--output", ""], "--output is '': name a new video or folder"),
         (["--output", "out.gif"], "give a name that ends in .mp4"),
         (["--masks", "masks.mp4"], "give a name that ends in .mkv"),
         (["--read-ahead", "0"], "--read-ahead is 0: give at least 1"),

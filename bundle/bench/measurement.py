@@ -27,7 +27,8 @@ from bundle.benchmark.results import commit
 from bundle.benchmark.suite import ROOT
 from bundle.export import calibration_images, read_config
 from scripts.data import write_synthetic_set
-from scripts.files import load_checkpoint
+from scripts.handlers import StrictCheckpointLoader
+from scripts.networks import LESSNet
 from scripts.report import duration
 from scripts.run.environment import versions
 
@@ -105,7 +106,9 @@ class Measurement:
         settings = {"num_classes": 2, "in_channels": 3, "image_size": size}
         parser = read_config([str(ROOT / "configs" / "inference.json")], {**settings, "bundle_root": str(ROOT)})
         images = calibration_images(self.arguments.data or str(data), parser, settings)
-        return Networks(images[:8] if self.quick else images, load_checkpoint(self.arguments.weights), self.device)
+        lessnet = LESSNet()
+        StrictCheckpointLoader(self.arguments.weights, lessnet, {"in_channels": 3, "num_classes": 2})()
+        return Networks(images[:8] if self.quick else images, lessnet.state_dict(), self.device)
 
     def facts(self, networks: Networks, size: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Size and memory of every contender."""

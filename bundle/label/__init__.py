@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--studies", required=True, metavar="DIR", help="folder of the images; labels go below it")
     parser.add_argument("--port", type=int, default=PORT, help=f"0: any free one (default: {PORT})")
     parser.add_argument("--host", default=HOST, help=f"address to listen on (default: {HOST}, this machine alone)")
-    parser.add_argument("--app", default="", metavar="DIR", help="folder of the app and its weights (default: output/)")
+    app = "folder of the app and its weights (default: one of the studies' own in output/label)"
+    parser.add_argument("--app", default="", metavar="DIR", help=app)
     add_settings(parser)
 
 

@@ -117,6 +117,10 @@ def write_configs(folder: Path, settings: Settings) -> None:
         **values_of_run(settings.weights),
         **yaml_assignments(settings.values, "--set"),
     }
+    if values.get("plane", "auto") != "auto":
+        raise InputError(
+            "--set plane: the server cuts volumes by their spacing, in training and inference: leave it out"
+        )
     configs = {name: ConfigParser.load_config_file(folder / name) for name in CONFIGS}
     lay_overlays(configs, settings.overlays)
     check_wrapper(configs["inference.json"], settings.weights)
@@ -226,7 +230,11 @@ def describe(metadata: dict, train: dict, classes: Sequence[str]) -> None:
     size = list(size) if isinstance(size, (list, tuple)) else [size, size]
     formats = metadata["network_data_format"]
     formats["outputs"]["pred"] |= {"channel_def": dict(zip(map(str, range(count)), names)), "num_channels": count}
-    formats["inputs"]["image"]["num_channels"] = train["in_channels"]
+    count = train["in_channels"]
+    if count != formats["inputs"]["image"]["num_channels"]:
+        formats["inputs"]["image"] |= {"format": "magnitude", "num_channels": count}
+        if isinstance(count, int):  # else a reference to another key
+            formats["inputs"]["image"]["channel_def"] = {str(index): f"channel {index}" for index in range(count)}
     for side in (formats["inputs"]["image"], formats["outputs"]["pred"]):
         side["spatial_shape"] = size
 

@@ -75,9 +75,8 @@ class Server:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.host, self.port))
-            except OSError as error:
-                place = f"{self.host}:{self.port}"
-                raise InputError(f"cannot listen on {place} ({error.strerror}): give another port") from None
+            except (OSError, OverflowError) as error:  # a port above 65535 is an overflow
+                raise refusal(self.host, self.port, error) from None
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -157,5 +156,14 @@ class Server:
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nothing listens on."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise refusal(host, 0, error) from None
         return probe.getsockname()[1]
+
+
+def refusal(host: str, port: int, error: Exception) -> InputError:
+    """Why nothing can listen there."""
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"cannot listen on {host}:{port} ({reason}): give another port or host")

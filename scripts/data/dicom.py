@@ -188,8 +188,8 @@ def _check_alike(headers: dict[Path, Any], folder: str | Path) -> None:
     for path, header in headers.items():
         if not (header.get("ImagePositionPatient") and header.get("ImageOrientationPatient")):
             raise InputError(
-                f"{path} does not say where its slice lies (ImagePositionPatient), so {folder} is no volume: predict "
-                "its files as single images."
+                f"{path} does not say where its slice lies (ImagePositionPatient), so {folder} is no volume: give "
+                "its files the suffix .dcm and pass this folder, to have them as single images."
             )
         if _frames_in(header) > 1:
             raise InputError(f"{path} holds several frames beside other files in {folder}: give it its own folder.")

@@ -108,6 +108,8 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: the folder is missing, or two files share a stem.
     """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: pass the folder that holds it.")
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist: create it or correct dataset_dir.")
     found: dict[str, Path] = {}
@@ -119,6 +121,12 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
             raise InputError(f"{found[key]} and {path} share the stem '{key}': rename or remove one.")
         found[key] = path
     return found
+
+
+def absolute(path: str | Path) -> Path:
+    """The absolute path of a user's ``path``, ``~`` and ``..`` followed, so that files below it are told to be so."""
+    found = Path(path).expanduser().absolute()
+    return found.resolve() if ".." in found.parts else found
 
 
 def inside(root: Path, relative: str, named_in: str | Path) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scripts.data.files import Collection, Item, collect, images_by_stem, is_image, stem
+from scripts.data.files import Collection, Item, absolute, collect, images_by_stem, is_image, stem
 from scripts.data.listings import read_datalist_json, read_pairs_csv, read_splits_json
 from scripts.errors import InputError
 
@@ -35,7 +35,7 @@ def read_layout(
     Raises:
         InputError: there is no such folder, or it has none of the layouts.
     """
-    path = Path(dataset_dir).expanduser().absolute()
+    path = absolute(dataset_dir)
     if path.is_file() and path.suffix.lower() == ".json":
         collection = read_datalist_json(path)
     elif path.is_dir():

@@ -102,7 +102,8 @@ class ImageReader(_FileReader):
     what is black and white (``cal_min`` and ``cal_max``, as slices of volumes do) is scaled by that. Transparency is
     dropped, grey is repeated to three channels, colour becomes luminance where one channel is wanted.
 
-    Volumes are (channels, X, Y, Z), turned into their plane (:mod:`scripts.data.volumes`) and scaled as a whole; their
+    Volumes are (channels, X, Y, Z), turned into their plane (:mod:`scripts.data.volumes`) and scaled as a whole, each
+    channel by its percentiles, eight-bit colours by 255 (:func:`scripts.data.volumes.scale_volume`); their
     metadata hold ``plane``, ``source_shape`` and ``source_affine``, which lead back.
 
     Args:
@@ -189,17 +190,26 @@ class MaskReader(_FileReader):
     Args:
         num_classes: the classes, background included.
         ignore_value: another value that becomes 255, as scribbles mark pixels without a label by ``num_classes``.
+        volumes: read volumes too, as (1, X, Y, Z) in their plane; else refuse them.
 
     Raises:
-        InputError: a value is no class, the mask is in colour, or JPEG compression has changed its values.
+        InputError: a value is no class, the mask is in colour, JPEG compression has changed its values, or a volume is
+            not wanted.
     """
 
     indices = True
 
-    def __init__(self, num_classes: int = 2, ignore_value: int = IGNORE_INDEX) -> None:
+    def __init__(self, num_classes: int = 2, ignore_value: int = IGNORE_INDEX, volumes: bool = False) -> None:
         super().__init__()
-        self.num_classes, self.ignore_value = num_classes, ignore_value
+        self.num_classes, self.ignore_value, self.volumes = num_classes, ignore_value, volumes
         self.known = {*range(num_classes), IGNORE_INDEX, ignore_value}
+
+    def get_volume(self, path: str) -> tuple[np.ndarray, dict]:
+        """The volume as class indices, uint8, (1, X, Y, Z), and its metadata."""
+        if not self.volumes:
+            return super().get_volume(path)
+        volume = read_volume(path)
+        return self._with_metadata(self._to_classes(volume.array[:1], False, path), volume.affine)
 
     def convert(self, decoded: Decoded, path: str | Path) -> np.ndarray:
         """The mask as class indices, uint8, (1, X, Y)."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scripts.data.files import absolute
 from scripts.data.synthetic_frames import draw_patient, paint_frame
 from scripts.errors import InputError
 
@@ -39,7 +40,7 @@ def write_synthetic_set(folder: str | Path, count: int = 200, size: int = 256, s
     Raises:
         InputError: ``folder`` holds something else, or the numbers are too small.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = absolute(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} already exists and is not empty: name another folder for the synthetic set.")
     if count < 4 * FRAMES_OF_A_PATIENT or size < 32:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scripts.data.checks import LISTS, Problem, entries_of
-from scripts.data.files import Collection, Item, is_image_name, stem_of_name
+from scripts.data.files import Collection, Item, absolute, is_image_name, stem_of_name
 from scripts.data.layouts import find_voc, named_groups, named_volumes, read_layout
 from scripts.data.selection import are_strata, complete_split
 from scripts.errors import InputError
@@ -44,7 +44,7 @@ def _has_listing(folder: Path) -> bool:
 
 def _pair_by_stem(root: Path) -> tuple[dict[str, Item], list[Problem]]:
     """Images with the masks and scribbles of their stem, past every fault, and the faults."""
-    root = root.expanduser().absolute()
+    root = absolute(root)
     try:
         root = find_voc(root) or root
     except InputError:

@@ -96,7 +96,7 @@ class Overlays:
     ) -> None:
         self.folder, self.enabled = Path(output_dir) / "overlays", as_bool(enabled, "overlays")
         self.reader = ImageReader(channels, volumes=True, plane=plane)
-        self.class_names = list(class_names or pictures.default_class_names(num_classes))
+        self.class_names = pictures.class_names_or_default(class_names, num_classes)
 
     def attach(self, engine: Engine) -> None:
         """Draws after every iteration."""

@@ -71,12 +71,7 @@ class EvaluationResults:
         output_transform: Callable = from_engine(["pred", "label"]),
     ) -> None:
         self.folder, self.num_classes, self.cases = Path(results_dir), num_classes, cases
-        self.class_names = list(class_names or pictures.default_class_names(num_classes))
-        if isinstance(class_names, str) or len(self.class_names) != num_classes:
-            raise InputError(
-                f"class_names is {class_names!r}: give a list of {num_classes} names, the background's first, such as "
-                f'"{pictures.default_class_names(num_classes)}"'
-            )
+        self.class_names = pictures.class_names_or_default(class_names, num_classes)
         self.facts, self.overwrite = dict(facts or {}), as_bool(overwrite, "overwrite")
         self.items, self.score_size, self.ignore_value = items, score_size, ignore_value
         self.output_transform = output_transform

@@ -22,7 +22,7 @@ from monai.handlers import MLFlowHandler
 from scripts import overrides
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.files import atomic_write
-from scripts.run.folder import BEST, HISTORY, RUN_FILE
+from scripts.run.folder import BEST, HISTORY, RUN_FILE, is_of_run
 
 #: which run of which server belongs to the folder
 MLFLOW_FILE = "mlflow.json"
@@ -146,17 +146,24 @@ class TrackedTraining(_Tracked):
 class TrackedEvaluation(_Tracked):
     """The scores of ``metrics.json``, the pictures and the report, in the run of the training in ``output_dir``.
 
-    Without a tracked training there it makes a run of its own. Stands after :class:`EvaluationResults`.
+    Without a tracked training there, or with the weights of another one, it makes a run of its own. Stands after
+    :class:`EvaluationResults`.
 
     Args:
         output_dir: folder of the training.
         results_dir: folder of the evaluation.
         part: of the data set; its scores are recorded as ``<part>_<score>``.
+        checkpoint: the weights that are evaluated; None: those of the training.
     """
 
-    def __init__(self, output_dir: str, results_dir: str, part: str = "test") -> None:
+    def __init__(self, output_dir: str, results_dir: str, part: str = "test", checkpoint: str | None = None) -> None:
         super().__init__(output_dir)
-        self.results_dir, self.part = Path(results_dir), part
+        self.results_dir, self.part, self.checkpoint = Path(results_dir), part, checkpoint
+
+    def known_run(self) -> Any:
+        """The run of the training, if its weights are evaluated."""
+        own = self.checkpoint is None or is_of_run(self.checkpoint, self.output_dir)
+        return super().known_run() if own else None
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""

@@ -84,6 +84,12 @@ class OnnxNetwork(nn.Module):
                 raise InputError(
                     f"{self.name} was exported for {key} {shown}, here it is {value}: pass --{key} {shown}"
                 )
+        for key, shape in (("in_channels", self.image.shape), ("num_classes", self.logits.shape)):
+            there = shape[1] if len(shape) > 1 else None
+            if key in expected and isinstance(there, int) and there != expected[key]:  # else its file leaves it open
+                raise InputError(
+                    f"{self.name} was exported for {key} {there}, here it is {expected[key]}: pass --{key} {there}"
+                )
 
     def forward(self, x: Tensor) -> Tensor:
         shape = self.image.shape

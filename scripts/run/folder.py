@@ -52,6 +52,12 @@ def check_output(folder: Path, resume: bool) -> None:
         )
 
 
+def is_of_run(checkpoint: str | Path, folder: str | Path) -> bool:
+    """Whether a checkpoint lies in the folder of a run, or did under a folder of that name before it was moved."""
+    held = Path(checkpoint).absolute().parent
+    return held.resolve() == Path(folder).resolve() or held.name == Path(folder).absolute().name
+
+
 def in_progress(record: Path) -> bool:
     """Whether the process that wrote ``run.json`` still lives, on this machine."""
     try:

@@ -37,7 +37,9 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             as_bool(value, name)
         if name == "image_size":
             sizes = list(value) if isinstance(value, (list, tuple)) else [value]
-            if len(sizes) > 2 or not all(isinstance(size, int) and size >= 32 for size in sizes):
+            if len(sizes) != (2 if isinstance(value, (list, tuple)) else 1) or not all(
+                isinstance(size, int) and size >= 32 for size in sizes
+            ):
                 raise InputError(f"image_size is {value!r}: give one whole number, or [width, height], of at least 32")
 
 

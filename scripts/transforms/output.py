@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.data.image_writer import NibabelWriter
 from monai.transforms import MapTransform, SaveImage, SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys
 
@@ -60,23 +60,12 @@ class ToSourced(MapTransform):
         return result
 
 
-class PlaneWriter(NibabelWriter):
-    """Writes a 2-D mask that lies in the grid of its image already: the image's own affine, nothing to resample.
-
-    (MONAI's writer compares affines in three dimensions and fails on a plane.)
-    """
-
-    def set_metadata(self, meta_dict: Mapping | None, **options: Any) -> None:
-        """Takes over the affine that the image file has."""
-        self.affine, _, _ = self.get_meta_info(meta_dict)
-
-
 class SaveMaskd(SaveImaged):
     """MONAI's ``SaveImaged`` for label maps (1, X, Y) and (1, X, Y, Z) under the name of their image.
 
     Pictures and DICOM frames give PNG, NIfTI files and volumes ``.nii.gz``. A PNG of two classes holds 0 and 255, so
     that the mask can be seen; with more classes, and in NIfTI always, the values are the class indices. A NIfTI mask
-    has the affine of its image, that of a volume its shape too (:class:`ToSourced` comes before). (A subclass of
+    has the affine of its image and its axes, without the channels (:class:`ToSourced` comes before). (A subclass of
     ``SaveImaged``, because MONAI Label leaves out whatever is one and saves by itself.)
 
     Args:
@@ -89,12 +78,8 @@ class SaveMaskd(SaveImaged):
         names = {"output_dir": output_dir, "output_postfix": "", "separate_folder": False}
         super().__init__(keys, output_ext=".png", output_dtype=np.uint8, print_log=False, **names)
         self.folder = Path(output_dir)
-        scale = png_scale(num_classes)
         common = {"output_dtype": np.uint8, "print_log": False, **names}
-        self.savers = {
-            ".png": SaveImage(output_ext=".png", writer="PILWriter", scale=scale, **common),
-            ".nii.gz": SaveImage(output_ext=".nii.gz", writer=PlaneWriter, **common),
-        }
+        self.picture = SaveImage(output_ext=".png", writer="PILWriter", scale=png_scale(num_classes), **common)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Writes every mask and hands the data on unchanged."""
@@ -102,8 +87,13 @@ class SaveMaskd(SaveImaged):
             name = str(data[key].meta[ImageMetaKey.FILENAME_OR_OBJ])
             if data[key].ndim == 4:
                 write_volume(self.folder / f"{stem(name)}.nii.gz", data[key][0], data[key].affine)
+            elif is_nifti(name):
+                mask = data[key][0]
+                axes = nibabel.load(name).shape[:3]  # most often X, Y and one slice; the third may hold the channels
+                mask = mask.reshape(axes) if math.prod(axes) == mask.numel() else mask
+                write_volume(self.folder / f"{stem(name)}.nii.gz", mask, data[key].meta[MetaKeys.ORIGINAL_AFFINE])
             else:
-                self.savers[".nii.gz" if is_nifti(name) else ".png"](data[key])
+                self.picture(data[key])
         return dict(data)
 
 
@@ -113,7 +103,7 @@ def png_scale(num_classes: int) -> int | None:
 
 
 def write_volume(path: Path, mask: torch.Tensor, affine: torch.Tensor) -> None:
-    """Writes class indices (three axes) as compressed NIfTI, uint8, with the affine (4, 4)."""
+    """Writes class indices (two or three axes) as compressed NIfTI, uint8, with the affine (4, 4)."""
     values = mask.cpu().numpy().astype(np.uint8)
     image = nibabel.Nifti1Image(values, np.asarray(affine, dtype=np.float64))
     image.header.set_xyzt_units("mm")

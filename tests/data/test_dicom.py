@@ -97,6 +97,15 @@ def test_colours(tmp_path):
     np.testing.assert_allclose(read_image(path, 3), rgb.transpose(2, 1, 0) / 255, atol=0.02)
 
 
+def test_the_frames_of_a_film_have_the_colours_of_a_still(tmp_path):
+    film = np.random.default_rng(1).integers(20, 90, (4, 6, 5, 3), dtype=np.uint8)  # dark, and redder than it is blue
+    film[..., 0] += 100
+    array, _ = ImageReader(3, volumes=True).get_data(write(tmp_path / "film.dcm", film))
+    still = read_image(write(tmp_path / "still.dcm", film[1]), 3)
+    np.testing.assert_allclose(array[..., 1], still, atol=1e-6)
+    np.testing.assert_allclose(array[..., 1], film[1].transpose(2, 1, 0) / 255, atol=1e-6)
+
+
 def test_palettes_give_their_colours(tmp_path):
     table = np.random.default_rng(2).integers(0, 256, (3, 256)).astype(np.uint8)
     names = ("Red", "Green", "Blue")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.__main__ import main
 from scripts.data import MaskReader, check_datalist, load_datalist
 from scripts.data.files import stem
 from scripts.data.layouts import read_layout
@@ -194,3 +195,16 @@ def test_volume_pattern_makes_slices_of_a_volume_one_group(folder_set):
         load_datalist(root, volume_pattern="^(...)")
     with pytest.raises(InputError, match=r"volume_pattern '\(' is not a regular expression"):
         load_datalist(root, volume_pattern="(")
+
+
+@pytest.mark.parametrize("write", ["folder_set", "pairs_set"])
+def test_a_path_may_lead_through_another_folder(write, request, tmp_path, monkeypatch):
+    keys = [f"k{index}" for index in range(12)]
+    root = request.getfixturevalue(write)(keys if write == "folder_set" else dict.fromkeys(keys, ""))
+    (tmp_path / "clone").mkdir()
+    monkeypatch.chdir(tmp_path / "clone")
+    lists = load_datalist(f"../{root.name}")
+    assert lists == load_datalist(str(root))
+    assert main(["check", f"../{root.name}"]) == 0
+    assert main(["prepare", f"../{root.name}", "--output", "../made", "--copy"]) == 0
+    assert len(load_datalist("../made")["training"]) == len(lists["training"])

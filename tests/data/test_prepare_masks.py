@@ -143,3 +143,16 @@ def test_masks_without_background_are_told(tmp_path, caplog):
     caplog.clear()
     run(tmp_path / "src", tmp_path / "again", values="1=0,2=1")
     assert "No mask holds" not in caplog.text
+
+
+def test_of_a_label_servers_masks_those_that_were_approved_are_taken(tmp_path, caplog):
+    for index, (image, mask) in enumerate(pairs(24)):
+        save(tmp_path / f"src/{index}.png", image)
+        save(tmp_path / f"src/labels/{'final' if index % 2 else 'original'}/{index}.png", mask * 255)
+    (tmp_path / "src" / "datastore_v2.json").write_text("{}")
+    _, datalist = run(tmp_path / "src", tmp_path / "approved")
+    assert sorted(int(item["key"]) for item in everything(datalist) if "label" in item) == list(range(1, 24, 2))
+    assert len(everything(datalist)) == 24
+    assert "labels/original holds masks that nobody has approved, so it is left out: --masks takes it" in caplog.text
+    _, datalist = run(tmp_path / "src", tmp_path / "both", masks="labels")
+    assert all("label" in item for item in everything(datalist))

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from argparse import Namespace
 
+import nibabel
+import numpy as np
 import pytest
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from bundle.label import default_app, settings_of, studies_folder
 from bundle.label.app_folder import Settings, build_app, model_name
-from bundle.label.server import Server
+from bundle.label.server import Server, free_port
 from bundle.label_loop_curve import Row, draw, means, write_rows
 from scripts.errors import InputError
 from tests.folders import pairs, save
@@ -100,6 +102,7 @@ def test_weights_bring_their_size_and_network(tmp_path):
         (Settings(values=["imagesize=64"]), "no config has imagesize"),
         (Settings(values=["image_size"]), "a key of configs/train.json, such as image_size"),
         (Settings(values=["image_size=[1"]), "a key of configs/train.json, such as image_size"),
+        (Settings(values=["plane=coronal"]), "--set plane: the server cuts volumes by their spacing"),
         (Settings(classes=["a", "b"]), "names 2 classes, but num_classes is 2"),
         (Settings(overlays=[ROOT / "nothing.yaml"]), "is not a file"),
         (Settings(weights=ROOT / "nothing.pt"), "no checkpoint"),
@@ -165,6 +168,30 @@ def test_a_port_in_use_is_told(tmp_path):
         taken.listen()
         with pytest.raises(InputError, match="cannot listen on 127.0.0.1"):
             Server(tmp_path, tmp_path, port=taken.getsockname()[1]).__enter__()
+
+
+def test_a_port_or_host_that_cannot_be_is_told(tmp_path):
+    with pytest.raises(InputError, match="cannot listen on 127.0.0.1:70000"):
+        Server(tmp_path, tmp_path, port=70000).__enter__()
+    with pytest.raises(InputError, match="cannot listen on nowhere.invalid:0"):
+        free_port("nowhere.invalid")
+
+
+def test_one_channel_is_described_as_one(tmp_path):
+    build_app(tmp_path / "app", Settings(values=["in_channels=1"]))
+    image = config(tmp_path / "app", "metadata.json")["network_data_format"]["inputs"]["image"]
+    assert image["num_channels"] == len(image["channel_def"]) == 1 and image["format"] != "RGB"
+
+
+def test_dice_of_volumes(tmp_path):
+    learning = pytest.importorskip("bundle.label.app.lib.learning", exc_type=ImportError)
+    build_app(tmp_path / "app", Settings())
+    mask = np.zeros((6, 5, 4), np.uint8)
+    mask[1:5, 1:4, :2] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.roll(mask, 1, axis=2), np.eye(4)), tmp_path / "b.nii.gz")
+    agreement = learning.DiceAgreement(tmp_path / "app" / "model" / model_name(tmp_path / "app"))
+    assert agreement.dice(str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")) == 0.5
 
 
 def test_without_monai_label_the_command_says_what_to_do(tmp_path):

@@ -120,6 +120,14 @@ def test_wrong_files_and_values_end_in_a_sentence(overrides, sentence, synthetic
         raise InputError(error_text(caught.value))
 
 
+@pytest.mark.parametrize(("key", "there", "here"), [("num_classes", 2, 3), ("in_channels", 3, 1)])
+def test_a_file_that_names_no_parameters_is_told_by_its_shapes(network, key, there, here):
+    model = export.to_onnx(network, torch.rand(2, 3, 64, 64))
+    OnnxNetwork(model, SETTINGS)
+    with pytest.raises(InputError, match=f"was exported for {key} {there}, here it is {here}: pass --{key} {there}"):
+        OnnxNetwork(model, SETTINGS | {key: here})
+
+
 def test_a_shape_that_the_file_does_not_take(model):
     with pytest.raises(InputError, match=r"takes images of shape .* not \[1, 4, 64, 64\]"):
         OnnxNetwork(model)(torch.rand(1, 4, 64, 64))

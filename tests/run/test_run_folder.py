@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scripts.errors import InputError
-from scripts.run.folder import check_folders
+from scripts.run.folder import check_folders, is_of_run
 from scripts.run.record import definitions
 from tests.tiny import error_text, refusal, workflow
 
@@ -123,3 +123,13 @@ def test_a_run_cut_before_its_first_checkpoint_starts_anew(data, tmp_path):
     workflow(output_dir=str(output), resume=True, **values).run()
     workflow(output_dir=str(straight), **values).run()
     assert (output / "model.pt").read_bytes() == (straight / "model.pt").read_bytes()
+
+
+def test_whose_weights_they_are(tmp_path, monkeypatch):
+    mine = tmp_path / "output" / "mine"
+    mine.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for own in (mine / "model.pt", "output/mine/latest.pt", "output/other/../mine/model.pt", "/before/mine/model.pt"):
+        assert is_of_run(own, mine) and is_of_run(own, "output/mine")
+    for other in ("models/model.pt", tmp_path / "output" / "model.pt", "output/mine2/model.pt", "model.pt"):
+        assert not is_of_run(other, mine)

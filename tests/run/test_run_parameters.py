@@ -34,6 +34,7 @@ from tests.tiny import ROOT, refusal, workflow
         ({"batch_size": 2.5}, "batch_size is 2.5: give a whole number"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast': give a number above 0"),
         ({"image_size": 8}, "image_size is 8: "),
+        ({"image_size": [64]}, "image_size is [64]: give one whole number, or [width, height]"),
         ({"amp": "perhaps"}, "amp is 'perhaps': give true or false"),
         ({"num_classes": 1}, "num_classes is 1: give a whole number of at least 2"),
         ({"weight_decay": -1}, "weight_decay is -1: give a number of at least 0"),

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from scripts.data.files import absolute
 from scripts.data.listings import read_datalist_json
 from scripts.data.prepare.duplicates import drop_across_sides, twins_of
 from scripts.data.prepare.inspection import Facts, inspect
@@ -35,6 +36,7 @@ from scripts.data.prepare.values import parse_values
 from scripts.data.prepare.writing import Writer
 from scripts.data.selection import labelled_count
 from scripts.data.sources import PREPARED, Entry, Problem, Source, read_source
+from scripts.data.sources.label_server import unapproved
 from scripts.data.sources.tables import parse_columns
 from scripts.data.volumes import PLANES
 from scripts.errors import InputError
@@ -57,13 +59,14 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
         InputError: nothing is recognised, files are broken (all are named), the mask values need to be told, there are
             too few masks, or the folder cannot be written; then ``output`` is as it was.
     """
-    source, output = Path(source).expanduser().absolute(), Path(output).expanduser().absolute()
+    source, output = absolute(source), absolute(output)
     part = _check_output(source, output)
     if options.plane not in ("auto", *PLANES):
         raise InputError(f"--plane is '{options.plane}': give auto, {', '.join(PLANES)}.")
     given = {"label": parse_values(options.values) if options.values else {}}
     given["scribble"] = parse_values(options.scribble_values, "--scribble-values") if options.scribble_values else {}
-    found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), (output, part))
+    skipped = (output, part, *_unapproved(source, options))
+    found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), skipped)
     logger.info("%s is read as %s.", source, found.text)
     data = _inspect(found, options)
     _require_masks(data, source)
@@ -104,6 +107,14 @@ def _check_output(source: Path, output: Path) -> Path:
     if part.exists() and not (part / MARKER).is_file():
         raise InputError(f"{part} is in the way: remove it or name another folder as --output.")
     return part
+
+
+def _unapproved(source: Path, options: Options) -> list[Path]:
+    """The server's own masks in the studies of a MONAI Label server, unless ``--masks`` says which to take."""
+    folders = [] if options.masks else unapproved(source)
+    for folder in folders:
+        logger.warning("%s holds masks that nobody has approved, so it is left out: --masks takes it.", folder)
+    return folders
 
 
 def _folders(options: Options) -> dict[str, str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ class Segmentation(BundleInferTask):
         os.close(handle)
         if suffix.lower() in NIFTI:
             shape, affine = source_grid(data)
-            nibabel.save(nibabel.Nifti1Image(mask.reshape(shape or mask.shape), affine), name)
+            fits = shape and math.prod(shape) == mask.size  # the third axis of a file may hold the channels
+            nibabel.save(nibabel.Nifti1Image(mask.reshape(shape) if fits else mask, affine), name)
         else:
             Image.fromarray(np.ascontiguousarray(mask.T)).save(name)
         return name, data.get(self.output_json_key, {})

@@ -117,5 +117,6 @@ class DiceAgreement(ScoringMethod):
 
         config = json.loads((self.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
         classes = int(config["num_classes"])
-        masks = [torch.as_tensor(MaskReader(classes).get_data(path)[0]).long() for path in (reference, predicted)]
+        reader = MaskReader(classes, volumes=True)
+        masks = [torch.as_tensor(reader.get_data(path)[0]).long() for path in (reference, predicted)]
         return float(image_dice(confusion_counts(masks[1], masks[0], classes))[0])
