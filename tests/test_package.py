@@ -60,8 +60,8 @@ def test_two_packages_of_two_clones_are_equal_bit_for_bit(clone, tmp_path):
     other.parent.mkdir()
     git(clone, "clone", "-q", str(clone), str(other))
     (other / "scripts" / "__pycache__").mkdir()
-    (other / "scripts" / "__pycache__" / "run.pyc").write_bytes(b"left over")
-    (other / "scripts" / "run.py").chmod(0o700)
+    (other / "scripts" / "__pycache__" / "export.pyc").write_bytes(b"left over")
+    (other / "scripts" / "export.py").chmod(0o700)
     git(other, "config", "core.fileMode", "false")
     sums = []
     for folder, zone in ((clone, "UTC"), (other, "Asia/Tokyo")):
