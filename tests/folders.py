@@ -116,3 +116,13 @@ def content_of(root: Path) -> dict[str, bytes]:
         for folder, _, names in os.walk(root)
         for name in names
     }
+
+
+def image_of(data, key):
+    """Path of an image by its key."""
+    return next((data / "images").glob(f"{key}.*"))
+
+
+def mask_of(data, key):
+    """Path of a mask by its image's key."""
+    return next((data / "masks").glob(f"{key}.*"))

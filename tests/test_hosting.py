@@ -16,8 +16,7 @@ from scripts.data.pool import datalist_beside
 from scripts.data.volumes import read_volume
 from scripts.files import load_checkpoint
 from scripts.hosting import handed_over, model_file
-from tests.folders import save_volume, volumes
-from tests.test_run import mask_of
+from tests.folders import mask_of, save_volume, volumes
 from tests.tiny import ROOT, error_text, workflow
 
 

@@ -18,7 +18,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from scripts.handlers.checkpoint import load_checkpoint
-from tests.test_run import mask_of
+from tests.folders import mask_of
 from tests.tiny import ROOT, SMALL_UNET, workflow
 
 FILES = {"latest.pt", "model.pt", "run.json", "history.csv", "curves.png"}

@@ -8,22 +8,13 @@ import shutil
 import pytest
 from PIL import Image
 
+from tests.folders import image_of, mask_of
 from tests.tiny import refusal
 
 
 def training_files(data) -> list[str]:
     """Names of the training images."""
     return [name for name in json.loads((data / "splits.json").read_text())["train"]]
-
-
-def image_of(data, key):
-    """Path of an image by its key."""
-    return next((data / "images").glob(f"{key}.*"))
-
-
-def mask_of(data, key):
-    """Path of a mask by its image's key."""
-    return next((data / "masks").glob(f"{key}.*"))
 
 
 def truncate(data):
