@@ -196,7 +196,7 @@ def by_cost(rows: Sequence[Row], style: Style, cost: Callable[[Row], float], nam
             place = cost(row) + aside[row["method"]] * widest  # side by side, or they would hide each other
             axes.errorbar(place, row["mean_dice"], yerr=row["mean_dice_sd"], markersize=size, alpha=0.85, **look)
         axes.set_xlim(0, 1.15 * widest)
-        axes.set_xlabel(f"{name} (a network's methods stand side by side)")
+        axes.set_xlabel(f"{name} (methods side by side)")
         axes.set_ylabel("Dice on the test images, %")
 
     return panels(style, [group_of(row) for row in rows], "label_ratio", shape, "marker")
