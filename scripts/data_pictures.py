@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMe
 from PIL import Image
 
 from scripts import pictures
+from scripts.class_names import default_class_names
 from scripts.data.checks import LISTS
 from scripts.data.decode import decode
 from scripts.data.files import Item
@@ -26,7 +27,7 @@ SAMPLES = 16
 
 def draw_survey(found: Survey, output: Path) -> list[Path]:
     """Writes the pictures of a survey that have something to show, and returns their paths."""
-    names = pictures.default_class_names(found.num_classes)
+    names = default_class_names(found.num_classes)
     drawn = {"samples.png": sample_sheet(found, names)}
     square_mm = found.all_sizes("square_mm")
     drawn["lesion_sizes.png"] = size_histogram(found.all_sizes(), square_mm, names) if found.all_sizes() else None
@@ -151,6 +152,6 @@ def scribble_sheet(
                     tile[classes == k] = (tile[classes == k] * 0.7 + colour * 0.3).astype(np.uint8)
                 tile[strokes == k] = colour
             cells.append(pictures.sheet_cell(tile, name, whose))
-    names = pictures.default_class_names(num_classes)
+    names = default_class_names(num_classes)
     rows = {" " * (start + 1): cells[start : start + 4] for start in range(0, len(cells), 4)}
     return pictures.sheet(rows, [("background", pictures.PAPER), *pictures.class_legend(names)])

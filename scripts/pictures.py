@@ -53,28 +53,6 @@ def class_colour(index: int) -> Colour:
     return CLASS_COLOURS[(index - 1) % len(CLASS_COLOURS)]
 
 
-def default_class_names(num_classes: int) -> list[str]:
-    """``background`` and ``lesion``, or numbered classes where there are more."""
-    return (
-        ["background", "lesion"] if num_classes == 2 else ["background", *(f"class {k}" for k in range(1, num_classes))]
-    )
-
-
-def class_names_or_default(names: Sequence[str] | None, num_classes: int) -> list[str]:
-    """The names that were given, the background's first, or the default ones.
-
-    Raises:
-        InputError: no list, or not one name a class.
-    """
-    known = list(names or default_class_names(num_classes))
-    if isinstance(names, str) or len(known) != num_classes:
-        raise InputError(
-            f"class_names is {names!r}: give a list of {num_classes} names, the background's first, such as "
-            f'"{default_class_names(num_classes)}"'
-        )
-    return known
-
-
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """(C, X, Y) in [0, 1] -> (Y, X, 3) uint8; the first three channels, or the first alone as grey."""
     channels = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)

@@ -123,12 +123,7 @@ def test_a_slice_keeps_its_axes_and_place(folder):
     affine = np.array([[0, 2.0, 0, -7], [-0.5, 0, 0, 3], [0, 0, 4, 9], [0, 0, 0, 1]])
     slices = {"slice.nii": grey.T[..., None], "UP.NII.GZ": grey.T, "colour.nii": np.stack([grey.T] * 3, -1)[:, :, None]}
     for name, values in slices.items():
-        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), folder / f"{name}.nii.gz")
-        (
-            (folder / f"{name}.nii.gz").rename(folder / name)
-            if name == "UP.NII.GZ"
-            else nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), folder / name)
-        )
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), folder / name)
     out = predict(folder)
     for name, axes in {"slice": (*grey.T.shape, 1), "UP": grey.T.shape, "colour": (*grey.T.shape, 1)}.items():
         made = nibabel.load(out / f"{name}.nii.gz")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from scripts import pictures
+from scripts.class_names import default_class_names
 
 
 def a_case(size=(60, 40), classes=2, channels=3):
@@ -74,7 +75,7 @@ def test_errors_by_hand():
 def test_sheets_hold_every_row_and_legend(classes):
     case = a_case(classes=classes)
     rows = {"Best": [case] * 4, "Worst": [case]}
-    names = pictures.default_class_names(classes)
+    names = default_class_names(classes)
     sheet, errors = pictures.contact_sheet(rows, names), pictures.error_sheet(rows)
     assert sheet.width == errors.width == 4 * 256 + 5 * pictures.PAD
     assert sheet.height > 2 * 256

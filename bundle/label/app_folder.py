@@ -14,11 +14,11 @@ from typing import Any
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from bundle.assignments import yaml_assignments
+from scripts.class_names import default_class_names
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.handlers.weights import wrappers
 from scripts.overrides import ELSEWHERE, MONAI_KEYS, referenced
-from scripts.pictures import default_class_names
 from scripts.run.folder import RUN_FILE
 
 ROOT = Path(__file__).resolve().parents[2]

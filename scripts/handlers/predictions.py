@@ -17,6 +17,7 @@ from monai.utils import ImageMetaKey
 from tqdm import tqdm
 
 from scripts import distributed, pictures
+from scripts.class_names import class_names_or_default
 from scripts.data import ImageReader
 from scripts.data.files import stem
 from scripts.data.volumes import turn_forward
@@ -96,7 +97,7 @@ class Overlays:
     ) -> None:
         self.folder, self.enabled = Path(output_dir) / "overlays", as_bool(enabled, "overlays")
         self.reader = ImageReader(channels, volumes=True, plane=plane)
-        self.class_names = pictures.class_names_or_default(class_names, num_classes)
+        self.class_names = class_names_or_default(class_names, num_classes)
 
     def attach(self, engine: Engine) -> None:
         """Draws after every iteration."""

@@ -19,6 +19,7 @@ from monai.handlers import from_engine
 from torch import Tensor
 
 from scripts import distributed, metrics, pictures
+from scripts.class_names import class_names_or_default
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
@@ -71,7 +72,7 @@ class EvaluationResults:
         output_transform: Callable = from_engine(["pred", "label"]),
     ) -> None:
         self.folder, self.num_classes, self.cases = Path(results_dir), num_classes, cases
-        self.class_names = pictures.class_names_or_default(class_names, num_classes)
+        self.class_names = class_names_or_default(class_names, num_classes)
         self.facts, self.overwrite = dict(facts or {}), as_bool(overwrite, "overwrite")
         self.items, self.score_size, self.ignore_value = items, score_size, ignore_value
         self.output_transform = output_transform
