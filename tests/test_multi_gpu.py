@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from scripts import distributed
 from scripts.data.streams import StreamSampler
@@ -63,7 +64,9 @@ def run(command: list[str]) -> subprocess.CompletedProcess:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # as in the shell of an salloc: Ignite's own exchange would ask for SLURM_LOCALID, which only srun sets
+    slurm = {"SLURM_JOB_ID": "5"}
+    return {**os.environ, **slurm, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def in_one_process(files: list[str], run_id: str, **values):
@@ -142,6 +145,24 @@ def test_more_processes_than_gpus_end_in_a_sentence(tmp_path, synthetic_set):
     assert done.returncode != 0 and "bundle/workflows.py" not in done.stderr  # the one traceback is the launcher's own
     assert "error: cuda:99 is not among the" in done.stderr and "start no more processes than" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("files", [TRAIN, EVALUATE])
+@pytest.mark.parametrize(("device", "refused"), [("cuda", True), ("cuda:0", True), ("cuda:1", False), ("cpu", False)])
+def test_one_gpu_for_all_processes_is_refused(monkeypatch, files, device, refused):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / name) for name in files])
+    parser["device"] = device
+    lines = [f"initialize#{n}" for n in range(len(parser["initialize"]))]
+    checked = [line for line in lines if "would be the device of all processes" in parser[line]]
+    assert len(checked) == 1
+    if refused:
+        with pytest.raises(SystemExit, match=f"error: --device {device} would be the device of all processes"):
+            parser.get_parsed_content(checked[0])
+    else:
+        assert parser.get_parsed_content(checked[0]) is None
 
 
 @pytest.fixture(scope="module")

@@ -40,10 +40,13 @@ def peak_memory(contender: Contender, networks: Networks, size: int) -> float | 
 @torch.no_grad()
 def gpu_memory(network: nn.Module, size: int, device: torch.device) -> float:
     """Megabytes at the peak of one answer, weights included."""
+    image = torch.zeros(1, 3, size, size, device=device)
+    network(image)  # the libraries' own buffers, which would be counted for whoever comes first
+    torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device) - sum(p.numel() * p.element_size() for p in network.parameters())
     torch.cuda.reset_peak_memory_stats(device)
-    network(torch.zeros(1, 3, size, size, device=device))
+    network(image)
     torch.cuda.synchronize(device)
     return (torch.cuda.max_memory_allocated(device) - before) / 1e6
 

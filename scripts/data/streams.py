@@ -101,6 +101,7 @@ class TwoStreamLoader:
         epoch_length: iterations an epoch.
         seed: seed of the order.
         num_workers: worker processes of each stream; cached data sets need none.
+        pin_memory: batches in page-locked memory, from which a GPU takes them without waiting.
 
     Raises:
         InputError: there is neither a labelled image nor an unlabelled stream.
@@ -121,9 +122,10 @@ class TwoStreamLoader:
         epoch_length: int,
         seed: int = 0,
         num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self.epoch_length, self.position = int(epoch_length), 0
-        self.seed, self.num_workers = int(seed), int(num_workers)
+        self.seed, self.num_workers, self.pin_memory = int(seed), int(num_workers), bool(pin_memory)
         pool = unlabelled if unlabelled is not None and len(unlabelled) else labelled  # type: ignore[arg-type]
         if not len(labelled) and not (unlabelled_batch_size and len(pool)):  # type: ignore[arg-type]
             raise InputError(
@@ -145,7 +147,7 @@ class TwoStreamLoader:
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=default_collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pin_memory,
             # without a generator of its own, a DataLoader draws from the global one at each epoch
             generator=torch.Generator().manual_seed(self.seed + stream),
         )

@@ -186,13 +186,13 @@ def random_state() -> dict[str, Any]:
 
 def cuda_states() -> list[torch.Tensor]:
     """Of every device; in a distributed run of this process's own, since a look at the others would take memory."""
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_initialized():  # none is in use: a look at one would take its memory
         return []
     return [torch.cuda.get_rng_state()] if distributed.active() else torch.cuda.get_rng_state_all()
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Inverse of :func:`random_state`; CUDA's states are set where there are as many devices."""
+    """Inverse of :func:`random_state`; CUDA's states are set for as many devices as there are."""
     python, numpy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["internal"].tolist()), python["gauss"]))
     keys = numpy["keys"].numpy().astype(np.uint32)
@@ -200,5 +200,6 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and distributed.active():
         torch.cuda.set_rng_state(state["cuda"][0])
-    elif state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    else:
+        for index, device in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(device, index)

@@ -13,9 +13,15 @@ from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.errors import InputError
 
+#: a loss scale that is reached by 24 halvings of the first one only, so without a finite gradient in between
+SMALLEST_SCALE = 2.0**-8
+
 
 class StopOnNonFinite:
     """Raises when the total loss, or the norm of its gradient, became NaN or infinite.
+
+    With a loss scaler (float16) a gradient may overflow now and then, and that step is left out; when all of them do,
+    nothing is learnt, which the shrinking scale tells.
 
     The number of the first bad iteration is kept on the device and read every ``every`` iterations and at the end of
     each epoch, so the loop does not wait for the device; stands before the handlers that write checkpoints, so none
@@ -53,6 +59,12 @@ class StopOnNonFinite:
         Raises:
             InputError: a loss or its gradient was not finite.
         """
+        scaler = engine.scaler
+        if scaler is not None and scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE:
+            raise InputError(
+                f"no gradient was finite in float16 for many iterations, up to {engine.state.iteration}, so nothing is "
+                "learnt: pass --amp false, or lower learning_rate"
+            )
         if self.first_bad is None:
             return
         # a bad batch of one process spoils the weights of all: what counts is where it came first

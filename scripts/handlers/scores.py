@@ -9,10 +9,9 @@ from ignite.engine import Engine
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from monai.handlers import from_engine
-from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 
-from scripts import metrics
+from scripts import distributed, metrics
 
 
 class SegmentationScores(Metric):
@@ -54,14 +53,14 @@ class SegmentationScores(Metric):
             self._tables.append(metrics.confusion_counts(predicted, one_label[:, 0], self.num_classes))
 
     def confusion(self) -> Tensor:
-        """The confusion tables of all images seen, (N, K, K), of all ranks."""
+        """The confusion tables of all images seen, (N, K, K), of all ranks, on the CPU."""
         if not self._tables:
             raise NotComputableError("no image was scored: the evaluator's list of images is empty")
-        return evenly_divisible_all_gather(torch.cat(self._tables))
+        return torch.cat(distributed.gathered_objects(torch.cat(self._tables).cpu()))
 
     def compute(self) -> dict[str, float]:
         """Every overlap score by name."""
-        return metrics.overlap_scores(self.confusion().cpu())
+        return metrics.overlap_scores(self.confusion())
 
     def completed(self, engine: Engine, name: str) -> None:
         """Writes the scores into ``engine.state.metrics``: the key score under ``name``, the others beside it."""

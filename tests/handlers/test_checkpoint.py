@@ -158,3 +158,12 @@ def test_the_random_generators_come_back():
     first = random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()
     set_random_state(state)
     assert (random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()) == first
+
+
+def test_a_run_of_two_gpus_goes_on_with_the_generator_of_the_first(monkeypatch):
+    """Where fewer devices are, each gets its own state; to begin anew would draw the first views again."""
+    taken = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: taken.update({device: state.tolist()}))
+    set_random_state(random_state() | {"cuda": [torch.tensor([1]), torch.tensor([2])]})
+    assert taken == {0: [1]}

@@ -5,6 +5,7 @@
 import pytest
 import torch
 
+from scripts.engines.precision import LossScaler
 from scripts.errors import InputError
 from scripts.handlers import Checkpoints, StopOnNonFinite
 from scripts.methods import Supervised
@@ -71,3 +72,17 @@ def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path):
         trainer(OverflowsAt, train_handlers=handlers, max_norm=1.0).run()
     saved = torch.load(tmp_path / "latest.pt", weights_only=True)
     assert saved["epoch"] == 1 and all(torch.isfinite(value).all() for value in saved["network"].values())
+
+
+class NeverFinite(Supervised):
+    """A rule whose loss is always finite and its gradient never."""
+
+    def forward(self, network, batch, progress):
+        return {name: Overflows.apply(loss) for name, loss in super().forward(network, batch, progress).items()}
+
+
+def test_a_loss_scaler_that_leaves_out_every_step_ends_the_run():
+    engine = trainer(NeverFinite, train_handlers=[StopOnNonFinite(10)], max_norm=1.0, epoch_length=40)
+    engine.scaler = LossScaler("cpu")  # as on CUDA in float16
+    with pytest.raises(InputError, match="no gradient was finite in float16 .* up to 30, .*: pass --amp false"):
+        engine.run()
