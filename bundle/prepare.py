@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,6 +18,11 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources import LAYOUTS
 
 HELP = "turn any folder with images and masks into a dataset folder that training reads"
+
+EVALUATION = (
+    "python -m monai.bundle run evaluating --config_file \"['configs/train.json','configs/evaluate.json']\" --part all "
+    "--dataset_dir {} --output_dir <run> --ckpt_path <run>/model.pt --results_dir <new folder>"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def command(report: Report) -> str:
-    """The command that trains on the prepared folder."""
+    """The command that trains on the prepared folder, or, where nothing in it is to be trained on, evaluates on it."""
+    if not report.images["training"]:
+        return EVALUATION.format(shlex.quote(report.output))
     settings = {"dataset_dir": report.output, "num_classes": report.num_classes, "in_channels": report.in_channels}
     settings |= {"ignore_value": report.ignore_value} if report.ignore_value != IGNORE_INDEX else {}
     settings |= {"annotation": report.annotation} if report.annotation != "mask" else {}
@@ -80,5 +88,5 @@ def as_text(report: Report) -> Iterator[str]:
         yield f"  volumes are cut into {' and '.join(report.planes)} slices"
     if report.left_out:
         yield f"  {report.left_out} files are left out: see {Path(report.output) / 'left_out.csv'}"
-    yield "Train with"
+    yield "Train with" if report.images["training"] else "Nothing in it is to be trained on; evaluate on it with"
     yield f"  {command(report)}"

@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 from tqdm import tqdm
 
 from scripts.data.checks import PATIENCE, check_images
+from scripts.data.datalist import ALL
 from scripts.data.dicom import is_series
 from scripts.data.files import Item, images_by_stem, is_image, is_nifti, stem
 from scripts.data.reader import IGNORE_INDEX, ImageReader
@@ -20,7 +21,6 @@ from scripts.errors import InputError
 from scripts.switches import as_bool
 
 PARTS = ("training", "validation", "test")
-ALL = "all"
 
 logger = logging.getLogger("less_net")
 

@@ -24,6 +24,9 @@ from scripts.data.synthetic import write_synthetic_set
 from scripts.errors import InputError
 from scripts.hosting import handed_over
 
+#: the part of an evaluation that is every image with a mask
+ALL = "all"
+
 logger = logging.getLogger("less_net")
 
 
@@ -39,6 +42,7 @@ def load_datalist(
     volume_pattern: str | None = None,
     annotation: str = "mask",
     without_masks: bool = False,
+    part: str = "",
 ) -> dict[str, list[Item]]:
     """Lists the images of a dataset folder; opens none of them.
 
@@ -62,6 +66,8 @@ def load_datalist(
             of the scribble, and an image without one is unlabelled. Validation and test keep their masks.
         without_masks: a folder that holds no mask at all is a list of unlabelled images (a federated site), not an
             error.
+        part: what an evaluation scores. Only this part is needed then; with ``all`` every image with a mask is of
+            ``test``, however the folder is split. Empty: for a training.
 
     Returns:
         Lists ``training``, ``unlabeled``, ``validation`` and ``test`` of items with the strings ``key``, ``group``,
@@ -74,7 +80,7 @@ def load_datalist(
     given = None if dataset_dir else handed_over()
     if given is not None:
         return datalist_beside(given)
-    part = _labelling_part(annotation)
+    annotated = _labelling_part(annotation)
     with distributed.main_first():
         folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern, volume_pattern)
@@ -85,13 +91,17 @@ def load_datalist(
         )
     if without_masks and not any("label" in item for item in collection.items.values()):
         return {"training": [], "unlabeled": list(collection.items.values()), "validation": [], "test": []}
-    for needed, what in (("label", "mask"), (part, annotation)):
+    if part == ALL:
+        return {"training": [], "unlabeled": [], "validation": [], "test": _masked(collection, folder)}
+    for needed, what in (("label", "mask"), *([] if part else [(annotated, annotation)])):
         if not any(needed in item for item in collection.items.values()):
             raise InputError(f"{folder} holds no {what} at all: add {what}s for at least four images.")
     drawn = sum("scribble" in item for item in collection.items.values())
-    if drawn and annotation == "mask":
+    if drawn and annotation == "mask" and not part:
         logger.warning("%s: its %d scribbles are not used: --annotation scribble learns from them.", folder, drawn)
     _warn_of_patients(collection, folder)
+    if part and not collection.split:
+        logger.info("%s pins no split, so one is drawn: --part all scores every image with a mask instead.", folder)
     sides = complete_split(collection, val_share, test_share)
     if collection.split and are_strata(sides):
         logger.warning(
@@ -104,13 +114,33 @@ def load_datalist(
     for item in sides["val"] + sides["test"]:
         if "label" not in item:
             raise InputError(f"{item['image']} is a validation or test image without a mask: add one or remove it.")
-    train = training_order(sides["train"], collection.ordered, seed)
-    datalist = _choose_labelled(train, label_ratio, part) | {"validation": sides["val"], "test": sides["test"]}
+    if not part and not any(annotated in item for item in sides["train"]):
+        raise InputError(
+            f"{collection.source} names no image to train on: add training images, or evaluate on these by "
+            "configs/evaluate.json with --part all."
+        )
+    chosen: dict[str, list[Item]] = {"training": [], "unlabeled": []}
+    if any(annotated in item for item in sides["train"]):
+        chosen = _choose_labelled(training_order(sides["train"], collection.ordered, seed), label_ratio, annotated)
+    datalist = chosen | {"validation": sides["val"], "test": sides["test"]}
     unused = len(collection.items) - sum(map(len, datalist.values()))
     if unused:
         logger.info("%s: %d images are not used (in no list, or without a mask in a held-out group).", folder, unused)
     logger.info("%s: %s", folder, ", ".join(f"{len(items)} {name}" for name, items in datalist.items()))
     return datalist
+
+
+def _masked(collection: Collection, folder: Path) -> list[Item]:
+    """The images that have a mask.
+
+    Raises:
+        InputError: none has.
+    """
+    items = [item for item in collection.items.values() if "label" in item]
+    if not items:
+        raise InputError(f"{folder} holds no mask at all: add the masks to score against.")
+    logger.info("%s: all %d images with a mask, whatever list they are in", folder, len(items))
+    return items
 
 
 def _warn_of_patients(collection: Collection, folder: Path) -> None:

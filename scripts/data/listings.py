@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from scripts.data.files import Collection, Item, collect, inside, stem
+from scripts.data.files import Collection, Item, collect, inside, is_image, stem
+from scripts.data.sides import SIDES, column_sides
 from scripts.errors import InputError
 from scripts.switches import as_bool
 
@@ -20,7 +21,10 @@ from scripts.switches import as_bool
 FACTS = ("group", "volume", "slice", "spacing")
 #: columns that name the patient or video, in small letters with ``_`` between the words
 GROUP_COLUMNS = "group patient patient_id patientid subject subject_id case study study_id video video_id".split()
-SIDES = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+DATALIST_LISTS = ("training", "unlabeled", "validation", "test")
+DATALIST_WORDS = {word: {"train": "training", "val": "validation"}.get(side, side) for word, side in SIDES.items()}
+DATALIST_WORDS |= {"unlabeled": "unlabeled", "unlabelled": "unlabeled"}
 
 
 def column_word(column: str) -> str:
@@ -56,10 +60,10 @@ def read_pairs_csv(root: Path) -> Collection:
     ``key``, ``group`` (or ``patient``, ``case``, ...: see GROUP_COLUMNS), ``scribble``, ``split``, ``volume``,
     ``slice`` and ``spacing``. A row without mask is an unlabelled image. Backslashes in paths are those of Windows.
 
-    ``splits.json`` pins the split; without it the column ``split`` does, if all its values are train, val or test.
+    ``splits.json`` pins the split; without it the column ``split`` does (:func:`scripts.data.sides.column_sides`).
 
     Raises:
-        InputError: a column is missing, a path leaves the folder, or a key comes twice.
+        InputError: a column is missing, a path leaves the folder, a key comes twice, or some rows alone have a side.
     """
     path = root / "pairs.csv"
     rows = read_rows(path)
@@ -69,8 +73,8 @@ def read_pairs_csv(root: Path) -> Collection:
     items = collect((_row_item(root, row, path) for row in rows), path)
     collection = read_splits_json(root, items)
     if not collection.split:
-        collection.split = _split_column(rows)
-        collection.source = f"the column 'split' of {path}"
+        collection.source = f"The column 'split' of {path}"
+        collection.split = _split_column(rows, items, collection.source)
     return collection
 
 
@@ -92,13 +96,12 @@ def _listed_path(root: Path, name: str, path: Path) -> str:
     return str(found if "\\" not in name or found.exists() else inside(root, name.replace("\\", "/"), path))
 
 
-def _split_column(rows: list[dict[str, str]]) -> dict[str, list[str]]:
-    names = [SIDES.get((row.get("split") or "").strip().lower()) for row in rows]
+def _split_column(rows: list[dict[str, str]], items: dict[str, Item], source: str) -> dict[str, list[str]]:
     split: dict[str, list[str]] = {}
-    if None in names or "train" not in names:
-        return split
-    for row, side in zip(rows, names):
-        split.setdefault(side, []).append(row.get("key") or stem(row["image"].replace("\\", "/")))
+    sides = column_sides([row.get("split", "") for row in rows], ["label" in item for item in items.values()], source)
+    for key, side in zip(items, sides):
+        if side:
+            split.setdefault(side, []).append(key)
     return split
 
 
@@ -113,7 +116,7 @@ def read_splits_json(root: Path, items: dict[str, Item]) -> Collection:
         return Collection(items, {})
     content = read_json(path)
     split = {SIDES.get(name): keys for name, keys in content.items()}
-    if None in split or "train" not in split or len(split) < len(content) or not all(map(_names, split.values())):
+    if None in split or not split or len(split) < len(content) or not all(map(_names, split.values())):
         raise InputError(
             f"{path} must hold the lists train, val and test; it holds: {', '.join(content) or 'nothing'} (each may "
             "stand once, and names keys alone)."
@@ -131,7 +134,8 @@ def _names(entries: Any) -> bool:
 
 
 def read_datalist_json(path: Path) -> Collection:
-    """Reads a MONAI datalist: ``training``, ``unlabeled``, ``validation`` and ``test``, lists of items.
+    """Reads a MONAI datalist: ``training``, ``unlabeled``, ``validation`` and ``test``, lists of items; other words for
+    these, such as ``val`` and ``unlabelled``, are understood.
 
     An item is ``{"image": ..., "label": ...}`` or, without a mask, just the path; ``key``, ``group``, ``scribble``,
     ``volume``, ``slice`` and ``spacing`` are taken over. Relative paths start at the file's folder and stay in it,
@@ -140,15 +144,10 @@ def read_datalist_json(path: Path) -> Collection:
     ``num_classes`` is taken over.
 
     Raises:
-        InputError: the file is no such datalist, or lists an image twice.
+        InputError: the file is no such datalist, holds a list of images by an unknown name, or lists an image twice.
     """
     content = read_json(path)
-    if not isinstance(content.get("training"), list):
-        raise InputError(f"{path} has no list 'training': it must be a MONAI datalist (training, validation, test).")
-    lists = {name: content.get(name) or [] for name in ("training", "unlabeled", "validation", "test")}
-    for name, entries in lists.items():
-        if not isinstance(entries, list):
-            raise InputError(f"{path} has no list but {entries!r} under '{name}': list its images, or leave it out.")
+    lists = _lists_of_images(content, path)
     listed = {name: [_listed_item(path, entry, name) for entry in entries] for name, entries in lists.items()}
     everything = [item for entries in listed.values() for item in entries]
     _name_items(everything, path)
@@ -158,6 +157,32 @@ def read_datalist_json(path: Path) -> Collection:
     split = {side: names for side, names in sides.items() if names}
     ordered, classes = as_bool(content.get("ordered", False), f"'ordered' in {path}"), content.get("num_classes")
     return Collection(items, split, ordered, str(path), classes if isinstance(classes, int) else 0)
+
+
+def _lists_of_images(content: dict[str, Any], path: Path) -> dict[str, list[Any]]:
+    """The four lists by their own names. To pass over one that has another name would make a split anew."""
+    lists: dict[str, list[Any]] = {}
+    for name, entries in content.items():
+        word = DATALIST_WORDS.get(name.lower())
+        if not word:
+            if isinstance(entries, list) and any(map(_is_entry, entries)):
+                raise InputError(
+                    f"{path} lists images under '{name}', which is none of training, unlabeled, validation and test: "
+                    "rename it, or leave it out."
+                )
+            continue
+        if not isinstance(entries or [], list):
+            raise InputError(f"{path} has no list but {entries!r} under '{name}': list its images, or leave it out.")
+        if word in lists:
+            raise InputError(f"{path} has the {word} images in two lists, one of them '{name}': keep one.")
+        lists[word] = entries or []
+    if not lists:
+        raise InputError(f"{path} has no list 'training': it must be a MONAI datalist (training, validation, test).")
+    return {name: lists.get(name, []) for name in DATALIST_LISTS}
+
+
+def _is_entry(entry: Any) -> bool:
+    return "image" in entry if isinstance(entry, dict) else isinstance(entry, str) and is_image(entry)
 
 
 def _listed_item(path: Path, entry: Any, name: str) -> Item:

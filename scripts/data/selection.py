@@ -38,6 +38,7 @@ def complete_split(
 ) -> dict[str, list[Item]]:
     """The items of ``train``, ``val`` and ``test``, pinned by the folder as far as it goes.
 
+    * Pinned lists, but none to train on (the data of another hospital): as they are, for an evaluation.
     * Nothing pinned: whole groups go to test and to validation until their share of the masks is reached.
     * A pinned validation list without a test list: half of its groups become the test list, so that no image is both
       selected on and reported. Training stays as pinned.
@@ -59,8 +60,10 @@ def complete_split(
     if not (0 < val_share and 0 < test_share and val_share + test_share < 1):
         raise InputError(f"val_share {val_share} and test_share {test_share} must be positive and sum to less than 1.")
     sides = {name: [collection.items[key] for key in keys] for name, keys in collection.split.items()}
-    train = sides.get("train") or ([] if sides else list(collection.items.values()))
     val, test = sides.get("val", []), sides.get("test", [])
+    train = sides.get("train", []) if sides else list(collection.items.values())
+    if sides and not any("label" in item or "scribble" in item for item in train):
+        return {"train": train, "val": val, "test": test}
     if val and not test:
         val, test = _carve(val, 0.5, "test", 1, seed, classes)
         logger.warning("%s: no test list, so %d validation images are kept for testing.", collection.source, len(test))

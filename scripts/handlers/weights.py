@@ -15,6 +15,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from scripts.data.datalist import ALL
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.overrides import argument
@@ -38,7 +39,8 @@ class StrictCheckpointLoader:
         network: the network to load into.
         expected: parameters of this run by config key, for example image_size, in_channels, num_classes.
             ``dataset_dir`` among them is not compared, but where it is that of the training, so must be the patterns
-            that decide the split: a test image could have been trained on.
+            that decide the split: a test image could have been trained on. ``part`` is not compared either; a warning
+            says where it is all of the data of the training.
         own: weights that the user may have meant; where they exist and others are loaded, a warning says so.
 
     Raises (at the start of the engine):
@@ -84,8 +86,10 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
     """
     parameters = run_of(path).get("parameters", {})
     same_data = _folder(parameters.get("dataset_dir")) == _folder(expected.get("dataset_dir"))
+    if expected.get("part") == ALL and same_data and "dataset_dir" in parameters:
+        logger.warning("part all holds the images that %s was trained on: the scores will be too good.", path)
     for key, value in expected.items():
-        if key == "dataset_dir" or (key in SPLIT and not same_data):
+        if key in ("dataset_dir", "part") or (key in SPLIT and not same_data):
             continue
         trained = parameters.get(key, value)
         if _plain(trained) != _plain(value):

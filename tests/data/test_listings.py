@@ -59,8 +59,11 @@ def test_without_splits_json_the_groups_stay_together(pairs_set):
     assert all(sides) and sum(map(len, sides)) == 5
 
 
-@pytest.mark.parametrize(("names", "pinned"), [(("train", "validation", "test"), True), (("a", "b", "c"), False)])
-def test_a_split_column_counts_if_it_holds_splits(pairs_set, names, pinned):
+SIDES = [("train", "validation", "test"), ("Training", "valid", "TESTING"), ("train", "val", "test-set")]
+
+
+@pytest.mark.parametrize(("names", "pinned"), [*((names, True) for names in SIDES), (("a", "b", "c"), False)])
+def test_a_split_column_counts_if_it_holds_splits(pairs_set, names, pinned, caplog):
     root = pairs_set(GROUPS)
     side = {"g0": names[1], "g1": names[2]}
     rows = (root / "pairs.csv").read_text().splitlines()
@@ -68,6 +71,65 @@ def test_a_split_column_counts_if_it_holds_splits(pairs_set, names, pinned):
     (root / "pairs.csv").write_text("\n".join(rows))
     datalist = load_datalist(root)
     assert (keys_of(datalist, "validation") == ["k0", "k1"] and keys_of(datalist, "test") == ["k2", "k3"]) == pinned
+    assert pinned or f"column 'split' of {root / 'pairs.csv'} names none of train, val and test" in caplog.text
+
+
+def with_sides(root, side_of):
+    """Adds the column ``split`` to pairs.csv."""
+    header, *rows = (root / "pairs.csv").read_text().splitlines()
+    rows = [f"{row},{side_of.get(row.split(',')[0], 'train')}" for row in rows]
+    (root / "pairs.csv").write_text("\n".join([f"{header},split", *rows]))
+    return root
+
+
+def test_an_unlabelled_image_needs_no_side(pairs_set):
+    root = with_sides(pairs_set(GROUPS, bare=["k9"]), {"k9": "", "k0": "test", "k1": "test", "k2": "val", "k3": "val"})
+    datalist = load_datalist(root)
+    assert keys_of(datalist, "unlabeled") == ["k9"] and keys_of(datalist, "test") == ["k0", "k1"]
+    assert keys_of(datalist, "validation") == ["k2", "k3"]
+
+
+@pytest.mark.parametrize("side", ["holdout", ""])
+def test_half_a_column_of_sides_is_refused_since_another_split_would_train_on_test_images(pairs_set, side):
+    root = with_sides(pairs_set(GROUPS), {"k0": "test", "k1": "test", "k6": side})
+    with pytest.raises(InputError, match=f"The column 'split' of .*pairs.csv has '{side}' in row 8"):
+        load_datalist(root)
+
+
+@pytest.mark.parametrize("pinned", ["test", "val"])
+def test_data_of_another_hospital_are_not_split(pairs_set, folder_set, pinned):
+    """However the folder says that all its images are of one side; no part of them is to be trained on."""
+    root = with_sides(pairs_set(GROUPS), dict.fromkeys(GROUPS, pinned))
+    splits, lists = folder_set(["a", "b"], name="splits"), folder_set(["a", "b"], name="lists")
+    (splits / "splits.json").write_text(json.dumps({pinned: ["a", "b"]}))
+    write_datalist(lists, **{{"val": "validation"}.get(pinned, pinned): [pair("a"), pair("b")]})
+    name = "validation" if pinned == "val" else "test"
+    for folder, keys in ((root, list(GROUPS)), (splits, ["a", "b"]), (lists, ["a", "b"])):
+        with pytest.raises(InputError, match="names no image to train on: .* --part all"):
+            load_datalist(folder)
+        for part, held in ((name, name), ("all", "test")):
+            datalist = load_datalist(folder, part=part)
+            assert keys_of(datalist, held) == keys and sum(map(len, datalist.values())) == len(keys)
+
+
+def test_all_of_an_unsplit_folder_may_be_two_images_of_a_patient(folder_set, caplog):
+    datalist = load_datalist(folder_set(["p1_a", "p1_b"], ["p1_c"]), group_pattern="(p[0-9])", part="all")
+    assert keys_of(datalist, "test") == ["p1_a", "p1_b"] and sum(map(len, datalist.values())) == 2
+    with pytest.raises(InputError, match="holds no mask at all"):
+        load_datalist(write_datalist(folder_set(["a"], name="bare"), test=["images/a.png"]), part="all")
+
+
+def test_other_words_for_the_lists_are_understood(folder_set):
+    root = folder_set([f"k{index}" for index in range(8)])
+    sides = {"train": "0123", "val": "45", "testing": "6"}
+    lists = {side: [pair(f"k{index}") for index in indices] for side, indices in sides.items()}
+    datalist = load_datalist(write_datalist(root, **lists, unlabelled=["images/k7.png"]))
+    assert {name: sorted(keys_of(datalist, name)) for name in datalist} == {
+        "training": ["k0", "k1", "k2", "k3"],
+        "unlabeled": ["k7"],
+        "validation": ["k4", "k5"],
+        "test": ["k6"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -178,7 +240,9 @@ def test_absolute_paths_may_lead_anywhere_and_relative_ones_may_not(folder_set, 
     [
         ("[1", "not valid JSON"),
         ("[1]", "must hold a JSON object"),
-        ('{"train": []}', "no list 'training'"),
+        ('{"images": []}', "no list 'training'"),
+        ('{"training": ["a.png"], "holdout": ["b.png"]}', "images under 'holdout', which is none of training"),
+        ('{"training": ["a.png"], "val": [], "validation": ["b.png"]}', "validation images in two lists"),
         ('{"training": [{"label": "a.png"}]}', "item in 'training' without an image"),
         ('{"training": [{"image": "a.png"}, {"image": "a.png"}]}', "a.png twice"),
         ('{"training": []}', "holds no image"),

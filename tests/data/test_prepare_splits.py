@@ -10,6 +10,9 @@ import shutil
 import numpy as np
 import pytest
 
+from bundle.prepare import command
+from scripts.data import load_datalist
+from scripts.data.prepare import Options, prepare
 from tests.folders import mixed_folder, pairs, save
 from tests.preparing import NAMES, everything, left_out, refused, run
 
@@ -126,3 +129,21 @@ def test_a_set_that_cannot_be_trained_on_is_taken_away_again(tmp_path):
         pinned(tmp_path / "src", {"train": "p", "val": "q", "test": "r"}), "1 training images have a mask"
     )
     assert ".part" not in message
+
+
+def test_a_set_for_evaluation_alone_is_prepared_as_it_is(tmp_path):
+    report = prepare(pinned(tmp_path / "src", {"test": "pq"}), tmp_path / "out", Options())
+    assert report.images == {"training": 0, "unlabeled": 0, "validation": 0, "test": 2}
+    assert report.annotation == "mask" and "run evaluating" in command(report) and "--part all" in command(report)
+    assert len(load_datalist(tmp_path / "out", part="all")["test"]) == 2
+
+
+@pytest.mark.parametrize("layout", ["", "csv"])
+def test_a_word_that_is_no_side_is_refused(tmp_path, layout):
+    source = pinned(tmp_path / "src", {"train": "pqrs", "val": "t", "holdout": "u"})
+    refused(source, "The column 'split' of .*pairs.csv has 'holdout' in row 7", layout=layout)
+
+
+def test_other_words_for_sides_pin_the_split(tmp_path):
+    _, datalist = run(pinned(tmp_path / "src", {"training": "pqrs", "valid": "t", "testing": "u"}), layout="csv")
+    assert [len(datalist[name]) for name in NAMES] == [4, 0, 1, 1]

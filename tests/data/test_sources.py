@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.data.sides import side_of
 from scripts.data.sources import read_source
 from scripts.data.sources.tree import scan
-from scripts.data.sources.words import side_of, split_word
+from scripts.data.sources.words import split_word
 from scripts.errors import InputError
 
 

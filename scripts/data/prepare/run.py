@@ -197,7 +197,7 @@ def _write(data: Progress, lists: Mapping[str, list[Planned]], part: Path, optio
 
 def _report(data: Progress, lists: Mapping[str, list[Planned]], output: Path) -> Report:
     count = max(rule.num_classes for rule in data.rules.values())
-    scribbles = not any("label" in one.item for one in lists["training"])
+    scribbles = bool(lists["training"]) and not any("label" in one.item for one in lists["training"])
     return Report(
         output=str(output),
         layout=data.source.layout,
@@ -245,7 +245,7 @@ def _write_listings(
 
 
 def _check_result(part: Path, output: Path, report: Report) -> None:
-    """Reads the list as training will.
+    """Reads the list as training will, if it holds images to train on.
 
     Raises:
         InputError: it cannot be trained on; the message names ``output``.
@@ -253,6 +253,8 @@ def _check_result(part: Path, output: Path, report: Report) -> None:
     wanted = "label" if report.annotation == "mask" else "scribble"
     try:
         collection = read_datalist_json(part / "datalist.json")
+        if not report.images["training"]:
+            return
         train = [collection.items[key] for key in collection.split["train"]]
         labelled_count([item["group"] for item in train if wanted in item], 1.0)
     except InputError as error:

@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from scripts.data.files import images_by_stem
 from scripts.data.layouts import find_voc, read_voc
 from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv, read_rows
+from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
 from scripts.data.sources.coco import find_coco, read_coco
 from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
-from scripts.data.sources.words import side_of
 from scripts.errors import InputError
 
 __all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "read_source"]

@@ -18,9 +18,9 @@ from PIL import Image
 
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
+from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Problem, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.words import side_of
 from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 
 from scripts.data.files import is_nifti, stem
 from scripts.data.listings import read_splits_json
+from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source
 from scripts.data.sources.tree import Tree
-from scripts.data.sources.words import side_of, split_word
+from scripts.data.sources.words import split_word
 
 LOSSY = (".jpg", ".jpeg")
 SPLITS = "splits.json"

@@ -8,10 +8,10 @@ import logging
 from pathlib import Path
 
 from scripts.data.files import is_image, stem
-from scripts.data.listings import FACTS, GROUP_COLUMNS, SIDES, column_word, read_rows
+from scripts.data.listings import FACTS, GROUP_COLUMNS, column_word, read_rows
+from scripts.data.sides import column_sides, side_of
 from scripts.data.sources.base import Entry, Problem, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.words import side_of
 from scripts.errors import InputError
 
 ROLES = ("key", "image", "label", "scribble", "split", *FACTS)
@@ -95,7 +95,7 @@ def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
     Paths are relative to the folder; where there is no such file, the only file of that name or stem below it counts.
 
     Raises:
-        InputError: a given column is missing.
+        InputError: a given column is missing, or some rows alone name a side.
     """
     entries, problems = [], []
     find = Finder(tree)
@@ -108,13 +108,11 @@ def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
                 raise InputError(f"{tree.path(name)} has no column '{column}' (for {role}); its columns: {has}.")
         columns = columns_of(rows, given)
         made, more = _entries(tree, name, rows, columns, find)
-        for entry in made if several else ():
-            entry.side = side_of(Path(name).stem)
+        if several:
+            for entry in made:
+                entry.side = side_of(Path(name).stem)
         entries += made
         problems += more
-    if not several and ({entry.side for entry in entries} & {None} or "train" not in {e.side for e in entries}):
-        for entry in entries:
-            entry.side = None
     masks = sum(entry.label is not None for entry in entries)
     text = f"the table {', '.join(tables)} ({len(entries)} images, {masks} with a mask)"
     return Source("csv", text, entries, problems=problems)
@@ -125,7 +123,12 @@ def _entries(
 ) -> tuple[list[Entry], list[Problem]]:
     entries, problems = [], []
     source = tree.path(table)
-    for number, row in enumerate(rows, start=2):
+    sides: list[str | None] = [None] * len(rows)
+    if "split" in columns:
+        masked = [bool(row.get(columns.get("label", ""))) for row in rows]
+        named = [row.get(columns["split"], "") for row in rows]
+        sides = column_sides(named, masked, f"The column '{columns['split']}' of {source}")
+    for number, (row, side) in enumerate(zip(rows, sides), start=2):
         cells = {role: row.get(column, "") for role, column in columns.items()}
         paths = {role: find(cells[role]) for role in PATHS if cells.get(role)}
         lost = [cells[role] for role, path in paths.items() if path is None]
@@ -135,7 +138,7 @@ def _entries(
             continue
         image = paths.pop("image")
         entry = Entry(cells.get("key") or stem(image), (image,), **paths, columns=row)
-        entry.side = SIDES.get(cells.get("split", "").lower())
+        entry.side = side
         entry.folder = folder_below(image, tree.root)
         entry.facts = {name: cells[name] for name in FACTS if cells.get(name)}
         entries.append(entry)
