@@ -26,8 +26,10 @@ from scripts import overrides, pictures
 from scripts.clustering.assignment import ASSIGNMENTS, blind_mask, oracle_cluster, oracle_cropped, overlap
 from scripts.data import load_datalist
 from scripts.data.checks import check_images
+from scripts.data.datalist import check_classes
 from scripts.data.files import Item, images_by_stem
-from scripts.data.reader import ImageReader, MaskReader
+from scripts.data.layouts import is_listed, read_layout
+from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.engines.per_image import Fit
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -38,8 +40,11 @@ from scripts.switches import as_bool
 logger = logging.getLogger("less_net")
 
 RECORD, SCORES, METRICS = "clustering.json", "scores.csv", "metrics.json"
-#: the key of the record that holds where the images lie, which says nothing of how they are clustered
+#: the key of the record that holds where the images lie and how their masks are read, which says nothing of how the
+#: images are clustered
 PLACES = "places"
+#: how masks were read before a record said so
+MASKS_BEFORE = {"num_classes": 2, "ignore_value": IGNORE_INDEX}
 MEASURES = ("dice", "hm", "xor")
 COLUMNS = ("key", "width", "height", "clusters", "iterations", "collapsed", "seconds", "marked")
 COLUMNS += tuple(f"{assignment}_{measure}" for assignment in ASSIGNMENTS for measure in MEASURES)
@@ -48,6 +53,7 @@ DEFINITIONS = {
     "sees the reference twice, as the scoring of the S3-Net line of work does; comparable to no blind method.",
     "oracle_cluster": "The cluster most frequent in the reference, whole: sees the reference once.",
     "blind": "The cluster with the largest area in components that do not touch the border: sees no reference.",
+    "reference": "Every class but the background; pixels without a label are left out of all counts.",
     "dice": "2 |A and G| / (|A| + |G|).",
     "hm": "(|A or G| - |A and G|) / |A or G|.",
     "xor": "(|A or G| - |A and G|) / |G|.",
@@ -64,16 +70,20 @@ class ClusterFolder:
     have the size of their image.
 
     Args:
-        dataset_dir: folder of images, or a folder with ``images`` and, if there are masks, ``masks``.
+        dataset_dir: folder of images, a folder with ``images`` and, if there are masks, ``masks``, or a data set whose
+            images a file names (a datalist, as prepared ones have, or ``pairs.csv``).
         output_dir: folder for the results, outside of the images.
         algorithm: image (1, C, X, Y) in [0, 1] -> :class:`scripts.engines.Fit`.
-        masks_dir: folder of masks with the stems of their images, for scores; None: ``masks`` beside ``images``.
+        masks_dir: folder of masks with the stems of their images, for scores; None: those of the data set, or ``masks``
+            beside ``images``.
         part: training, validation or test: of ``dataset_dir``, a data set as for training, only the images with masks
             of this part; None: every image.
         group_pattern: finds the group (patient, video) in the name of an image, where ``part`` asks for a split and the
             data set pins none; as in the training.
         image_size: (X, Y), or one number for both, at which images are clustered.
         in_channels: channels of the images.
+        num_classes: classes of the masks, background included; all others together are the object that is scored.
+        ignore_value: value in the masks that is no class, beside 255; such pixels count in no score.
         components: of the mask, see :func:`scripts.clustering.blind_mask`.
         seed: of every image, so that its result does not depend on the others.
         overlays: draw the masks on the images.
@@ -93,6 +103,8 @@ class ClusterFolder:
         group_pattern: str | None = None,
         image_size: int | Sequence[int] = 256,
         in_channels: int = 3,
+        num_classes: int = 2,
+        ignore_value: int = IGNORE_INDEX,
         components: int = 0,
         seed: int = 0,
         overlays: bool | str = True,
@@ -102,8 +114,9 @@ class ClusterFolder:
         self.part, self.group_pattern = part, group_pattern
         self.algorithm, self.components, self.seed, self.device = algorithm, int(components), int(seed), device
         self.size = [image_size] * 2 if isinstance(image_size, int) else [int(n) for n in image_size]
-        self.image_reader, self.mask_reader = ImageReader(in_channels), MaskReader(2)
-        self.channels, self.overlays = in_channels, as_bool(overlays, "overlays")
+        self.image_reader, self.mask_reader = ImageReader(in_channels), MaskReader(num_classes, ignore_value)
+        self.channels, self.num_classes, self.ignore_value = in_channels, num_classes, ignore_value
+        self.overlays = as_bool(overlays, "overlays")
 
     def run(self) -> None:
         """Cluster what is not done yet.
@@ -129,6 +142,8 @@ class ClusterFolder:
             raise InputError("dataset_dir is empty: pass --dataset_dir with the folder of the images to cluster")
         if self.part:
             return self.items_of_part()
+        if is_listed(self.source) and not self.masks_dir:
+            return self.items_of_listing()
         root = Path(self.source)
         folder = root / "images" if (root / "images").is_dir() else root
         masks_dir = Path(self.masks_dir) if self.masks_dir else root / "masks" if folder != root else None
@@ -142,19 +157,39 @@ class ClusterFolder:
                 item["label"] = str(masks[item["key"]])
         if masks and not any("label" in item for item in items):
             raise InputError(f"no mask in {masks_dir} has the stem of an image in {folder}: correct masks_dir")
-        check_images([item for item in items if "label" in item], 2, self.channels)
-        check_images([item for item in items if "label" not in item], channels=self.channels)
+        self.open_items(items)
         return items
+
+    def items_of_listing(self) -> list[Item]:
+        """The images that the file of a data set names, with their masks, opened once."""
+        collection = read_layout(self.source, self.group_pattern)
+        check_classes(collection, self.num_classes)
+        items = list(collection.items.values())
+        self.check_all_outside(items)
+        self.open_items(items)
+        return items
+
+    def open_items(self, items: Sequence[Item]) -> None:
+        """Opens images and masks once, and refuses what cannot be read or does not fit."""
+        labelled = [item for item in items if "label" in item]
+        check_images(labelled, self.num_classes, self.channels, self.ignore_value)
+        check_images([item for item in items if "label" not in item], channels=self.channels)
 
     def items_of_part(self) -> list[Item]:
         """The images and masks of one part of a data set, opened once."""
         if self.masks_dir:
             raise InputError(f"part is {self.part}, whose masks the data set names: leave out masks_dir, or part")
-        datalist = load_datalist(self.source, group_pattern=self.group_pattern)
-        items = items_to_score(datalist, self.part, 2, self.channels)
+        datalist = load_datalist(
+            self.source, num_classes=self.num_classes, group_pattern=self.group_pattern, part=self.part
+        )
+        items = items_to_score(datalist, self.part, self.num_classes, self.channels, self.ignore_value)
+        self.check_all_outside(items)
+        return items
+
+    def check_all_outside(self, items: Sequence[Item]) -> None:
+        """Refuses to write among any of the images."""
         for folder in sorted({Path(item["image"]).resolve().parent for item in items}):
             self.check_outside(folder)
-        return items
 
     def check_outside(self, folder: Path) -> None:
         """Refuses to write among the images of ``folder``."""
@@ -174,8 +209,10 @@ class ClusterFolder:
         settings |= {"part": self.part, PLACES: self.places()}
         settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
         if path.is_file():
+            record = json.loads(path.read_text())
             # a record of before there were places goes on with those of now
-            before, now = flat({PLACES: settings[PLACES]} | json.loads(path.read_text())), flat(settings)
+            places = settings[PLACES] | MASKS_BEFORE | record.get(PLACES, {})
+            before, now = flat(record | {PLACES: places}), flat(settings)
             name = next((name for name in now if before.get(name) != now[name]), None)
             if name:
                 raise InputError(
@@ -186,11 +223,12 @@ class ClusterFolder:
             raise InputError(f"output_dir {self.output} is not an empty folder: pass another --output_dir")
         atomic_write(path, json.dumps(settings, indent=1).encode())
 
-    def places(self) -> dict[str, str | None]:
-        """Which images and masks these are: two folders may hold the same names."""
+    def places(self) -> dict[str, Any]:
+        """Which images and masks these are, since two folders may hold the same names, and what their values mean."""
         folders = {"dataset_dir": self.source, "masks_dir": self.masks_dir}
         found = {key: str(Path(value).expanduser().resolve()) if value else None for key, value in folders.items()}
-        return found | {"group_pattern": self.group_pattern or None}
+        values = {"num_classes": self.num_classes, "ignore_value": self.ignore_value}
+        return found | {"group_pattern": self.group_pattern or None} | values
 
     def finished(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
         """The rows of the images whose pictures and scores are there."""
@@ -223,7 +261,7 @@ class ClusterFolder:
             overlay = pictures.prediction_overlay(array, mask.astype(np.uint8), name, ["background", "object"])
             atomic_write(self.picture("overlays", item), png(overlay))
         row = {"key": item["key"], "width": array.shape[1], "height": array.shape[2], "clusters": fit.clusters}
-        row |= {"iterations": fit.iterations, "collapsed": int(fit.collapsed), "marked": round(float(mask.mean()), 6)}
+        row |= {"iterations": fit.iterations, "collapsed": int(fit.collapsed), "marked": share(mask)}
         row["seconds"] = round(time.perf_counter() - began, 2)
         return row | (self.scores(item, labels, mask) if "label" in item else {})
 
@@ -236,14 +274,22 @@ class ClusterFolder:
         return fit, labels[0, 0].long().numpy()
 
     def scores(self, item: Item, labels: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """The scores of the three masks against the reference; none where the reference is empty."""
-        reference = self.mask_reader.get_data(item["label"])[0][0] == 1
+        """The scores of the three masks against the reference, none where that is empty, and the share marked.
+
+        Pixels without a label count as marked in no mask; ``labels`` and ``mask`` are (X, Y).
+        """
+        classes = self.mask_reader.get_data(item["label"])[0][0]
+        known = classes != IGNORE_INDEX
+        reference = known & (classes > 0)
+        marked = {"marked": share(mask & known)}
         if not reference.any():
-            return {}
+            return marked
         masks = {"oracle_cropped": oracle_cropped(labels, reference), "blind": mask}
         masks["oracle_cluster"] = oracle_cluster(labels, reference)
-        found = {name: overlap(masks[name], reference) for name in ASSIGNMENTS}
-        return {f"{name}_{measure}": round(found[name][measure], 6) for name in ASSIGNMENTS for measure in MEASURES}
+        found = {name: overlap(masks[name] & known, reference) for name in ASSIGNMENTS}
+        return marked | {
+            f"{name}_{measure}": round(found[name][measure], 6) for name in ASSIGNMENTS for measure in MEASURES
+        }
 
     def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All rows so far."""
@@ -268,6 +314,11 @@ class ClusterFolder:
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record of what was run with its places among the other keys, as they are named to people."""
     return {key: value for key, value in record.items() if key != PLACES} | record[PLACES]
+
+
+def share(mask: np.ndarray) -> float:
+    """The share of pixels that a mask marks, rounded as in the table."""
+    return round(float(mask.mean()), 6)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

@@ -84,11 +84,7 @@ def load_datalist(
     with distributed.main_first():
         folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern, volume_pattern)
-    if collection.num_classes > num_classes:
-        raise InputError(
-            f"{collection.source} has {collection.num_classes} classes, but num_classes is {num_classes}: pass "
-            f"--num_classes {collection.num_classes}."
-        )
+    check_classes(collection, num_classes)
     if without_masks and not any("label" in item for item in collection.items.values()):
         return {"training": [], "unlabeled": list(collection.items.values()), "validation": [], "test": []}
     if part == ALL:
@@ -141,6 +137,19 @@ def _masked(collection: Collection, folder: Path) -> list[Item]:
         raise InputError(f"{folder} holds no mask at all: add the masks to score against.")
     logger.info("%s: all %d images with a mask, whatever list they are in", folder, len(items))
     return items
+
+
+def check_classes(collection: Collection, num_classes: int) -> None:
+    """Refuses a listing that notes more than ``num_classes`` classes, the background included.
+
+    Raises:
+        InputError: with the number to pass.
+    """
+    if collection.num_classes > num_classes:
+        raise InputError(
+            f"{collection.source} has {collection.num_classes} classes, but num_classes is {num_classes}: pass "
+            f"--num_classes {collection.num_classes}."
+        )
 
 
 def _warn_of_patients(collection: Collection, folder: Path) -> None:

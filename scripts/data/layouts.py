@@ -12,6 +12,7 @@ from scripts.data.listings import read_datalist_json, read_pairs_csv, read_split
 from scripts.errors import InputError
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
+PAIRS = "pairs.csv"
 VOC_LISTS = Path("ImageSets/Segmentation")
 
 
@@ -46,7 +47,7 @@ def read_layout(
 
 
 def _read_folder(path: Path) -> Collection:
-    if (path / "pairs.csv").is_file():
+    if (path / PAIRS).is_file():
         return read_pairs_csv(path)
     for name in DATALIST_NAMES:
         if (path / name).is_file():
@@ -60,6 +61,14 @@ def _read_folder(path: Path) -> Collection:
         f"{path} is not a dataset folder: it needs images/ and masks/, or pairs.csv, or datalist.json, or the Pascal "
         "VOC folders JPEGImages/ and SegmentationClass/; 'python -m bundle prepare' reads many other layouts."
     )
+
+
+def is_listed(dataset_dir: str | Path) -> bool:
+    """Whether a file names the images: ``dataset_dir`` is a datalist, or holds one or ``pairs.csv``."""
+    path = absolute(dataset_dir)
+    if path.is_file():
+        return path.suffix.lower() == ".json"
+    return any((path / name).is_file() for name in (PAIRS, *DATALIST_NAMES))
 
 
 def named_groups(collection: Collection, group_pattern: str | None) -> Collection:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.data.checks import LISTS, Problem, entries_of
 from scripts.data.files import Collection, Item, absolute, is_image_name, stem_of_name
-from scripts.data.layouts import find_voc, named_groups, named_volumes, read_layout
+from scripts.data.layouts import find_voc, is_listed, named_groups, named_volumes, read_layout
 from scripts.data.selection import are_strata, complete_split
 from scripts.errors import InputError
 
@@ -28,18 +28,13 @@ def read_past_faults(
     try:
         return read_layout(path, group_pattern, volume_pattern)
     except InputError as error:
-        listed = path.suffix.lower() == ".json" if path.is_file() else path.is_dir() and _has_listing(path)
         items, more = _pair_by_stem(path) if path.is_dir() else ({}, [])
-        if not items and not listed:
+        if not items and not is_listed(path):
             raise
         if not any(str(error) == problem.message for problem in more):
             problems.append(Problem("layout", str(path), str(error)))
         problems += more
         return named_groups(Collection(items, {}), group_pattern)
-
-
-def _has_listing(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("pairs.csv", "datalist.json", "dataset.json"))
 
 
 def _pair_by_stem(root: Path) -> tuple[dict[str, Item], list[Problem]]:

@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from bundle.__main__ import main
 from bundle.benchmark.commands import CLUSTERS
 from bundle.benchmark.results import clustered
 from scripts.clustering import FeatureClustering, KMeans, S3Clustering
@@ -29,6 +30,18 @@ def scene(width, height):
     mask = np.zeros((height, width), bool)
     mask[height // 6 : height // 3, width // 2 : width - width // 5] = True
     return np.where(mask, 220, 60).astype(np.uint8), mask
+
+
+def tissues(root, count, ignored=255):
+    """images/ and masks/ with the scene's blot in two classes, and a row of pixels without a label below; ``root``."""
+    for n in range(count):
+        grey, mask = scene(60, 44 + 2 * n)
+        classes = np.where(mask, np.where(np.arange(60) % 2, 1, 2), 0).astype(np.uint8)
+        classes[-6:] = ignored
+        for part, array in (("images", np.dstack([grey, grey, grey // 2])), ("masks", classes)):
+            (root / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / part / f"p{n}.png")
+    return root
 
 
 @pytest.fixture
@@ -177,6 +190,73 @@ def test_a_part_is_that_of_a_training_with_the_same_groups(folder, group_pattern
     expected = {item["key"] for item in load_datalist(folder, group_pattern=group_pattern)["test"]}
     out = cluster(folder, part="test", group_pattern=group_pattern)
     assert {row["key"] for row in rows(out)} == expected != set()
+
+
+@pytest.mark.parametrize("config", ["methods/s3_net.yaml", "methods/kmeans.yaml"])
+@pytest.mark.parametrize("copy", [None, [], ["--copy"]], ids=["folders", "prepared", "copied"])
+def test_masks_of_three_classes_are_scored_as_one_object(tmp_path, config, copy):
+    data = tissues(tmp_path / "set", 4)
+    if copy is not None:
+        main(["prepare", str(data), "--output", str(tmp_path / "prepared"), "--json", *copy])
+        data = tmp_path / "prepared"
+    small = {"algorithm__channels": 4, "algorithm__blocks": 1, "algorithm__trainer__max_iterations": 2}
+    settings = {"config": [config], "image_size": 32, "num_classes": 3} | ({} if "kmeans" in config else small)
+    parts = [cluster(data, name, part=part, **settings) for name, part in (("all", None), ("some", "training"))]
+    assert [len(rows(out)) for out in parts] == [4, len(load_datalist(data, num_classes=3)["training"])]
+    for row in rows(parts[0]):
+        path = tmp_path / "set" / "masks" / f"{row['key']}.png"
+        classes = np.asarray(Image.open(path))
+        known, expected = classes != 255, (classes > 0) & (classes != 255)
+        found = (np.asarray(Image.open(parts[0] / "masks" / path.name)) > 0) & known
+        dice = 2 * (found & expected).sum() / (found.sum() + expected.sum())
+        assert float(row["blind_dice"]) == pytest.approx(dice, abs=1e-5)
+        assert float(row["marked"]) == pytest.approx(found.mean(), abs=1e-5)
+    if "kmeans" in config:
+        assert min(float(row["blind_dice"]) for row in rows(parts[0])) > 0.7
+
+
+def test_pixels_without_a_label_count_in_no_score(tmp_path):
+    values = {"num_classes": 3, "ignore_value": 3}
+    data = tissues(tmp_path / "set", 2, ignored=3)
+    plain = rows(cluster(data, "plain", **values))
+    classes = np.asarray(Image.open(data / "masks" / "p0.png")).copy()
+    found = np.asarray(Image.open(tmp_path / "plain" / "masks" / "p0.png")) > 0
+    wrong = found != ((classes > 0) & (classes < 3))
+    classes[wrong] = 3  # whatever the blind mask has wrong is of no account
+    Image.fromarray(classes).save(data / "masks" / "p0.png")
+    Image.fromarray(np.full((46, 60), 3, np.uint8)).save(data / "masks" / "p1.png")
+    first, second = rows(cluster(data, "without", **values))
+    assert wrong.any() and float(plain[0]["blind_dice"]) < 1 and float(first["blind_dice"]) == 1
+    assert float(first["blind_xor"]) == float(first["blind_hm"]) == 0
+    assert float(plain[1]["marked"]) > 0 and float(second["marked"]) == 0 and second["blind_dice"] == ""
+
+
+def test_masks_with_other_classes_are_refused_by_a_key_that_can_be_passed(tmp_path):
+    data = tissues(tmp_path / "set", 4)
+    main(["prepare", str(data), "--output", str(tmp_path / "prepared"), "--json"])
+    told = refused(data)
+    assert "holds the value 2, but the classes are 0 to 1" in told
+    assert "correct num_classes, pass --ignore_value" in told
+    for part in (None, "test"):
+        assert "has 3 classes, but num_classes is 2: pass --num_classes 3" in refused(tmp_path / "prepared", part=part)
+    assert "num_classes is 1: give a whole number of at least 2" in refused(data, num_classes=1)
+    assert not (tmp_path / "out").exists()
+    cluster(data, num_classes=3)
+    assert "num_classes 3, now it is 4" in refused(data, num_classes=4)
+    assert "ignore_value 255, now it is 0" in refused(data, num_classes=3, ignore_value=0)
+    among = {"num_classes": 3, "output_dir": str(data / "images" / "out")}
+    assert "lies among the images" in refused(tmp_path / "prepared", **among)
+
+
+def test_a_record_that_does_not_tell_the_classes_is_one_of_two(folder):
+    path = cluster(folder) / "clustering.json"
+    record = json.loads(path.read_text())
+    for name in ("num_classes", "ignore_value"):
+        del record["places"][name]
+    path.write_text(json.dumps(record))
+    assert "num_classes 2, now it is 3" in refused(folder, num_classes=3)
+    cluster(folder)
+    assert json.loads(path.read_text())["places"]["num_classes"] == 2
 
 
 @pytest.mark.parametrize("config", ["methods/s3_net.yaml", "methods/kmeans.yaml", "methods/feature_clustering.yaml"])
