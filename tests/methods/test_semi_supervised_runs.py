@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The semi-supervised overlays through the bundle's configs: trained, resumed to the same bit, and evaluated."""
+"""The overlays for masks, and the pretraining, through the configs: trained, resumed to the same bit, evaluated."""
 
 import csv
 import json
@@ -15,9 +15,11 @@ from tests.tiny import ROOT, SMALL_UNET, workflow
 
 TERMS = {
     "bcp": {"supervised", "consistency"},
+    "cluster_pretraining": {"clustering", "affine", "spatial"},
     "cps": {"supervised", "cross"},
     "crii_net": {"supervised", "consistency", "intra", "inter"},
     "fixmatch": {"supervised", "consistency"},
+    "mean_teacher": {"supervised", "consistency"},
     "multiscale_contrast": {"supervised", "cross", "patch", "pixel"},
     "ua_mt": {"supervised", "consistency"},
     "unimatch": {"supervised", "strong", "feature"},
