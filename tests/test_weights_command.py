@@ -14,7 +14,7 @@ import pytest
 from bundle import demo, weights
 from bundle.__main__ import main
 from scripts.handlers.checkpoint import load_checkpoint
-from tests.zoo import clone_of_the_checkout
+from tests.zoo import SCHEMA, clone_of_the_checkout
 
 NAME = "Invented frames, Apache-2.0"
 QUICK = ["label_ratio=4", "max_epochs=1", "epoch_length=2", "batch_size=2", "unlabelled_batch_size=2", "device=cpu"]
@@ -67,9 +67,8 @@ def test_the_metadata_name_data_classes_and_scores(shared):
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "nucleus"}
     assert metadata["eval_metrics"]["mean_dice"] == round(scores["mean_dice"], 4)
     assert list(metadata)[:3] == ["schema", "version", "changelog"]
-    if os.environ.get("LESSNET_SCHEMA"):
-        with open(os.environ["LESSNET_SCHEMA"]) as schema:
-            jsonschema.validate(metadata, json.load(schema))
+    if SCHEMA.is_file():
+        jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
 
 
 def test_what_a_person_still_has_to_read_is_said(shared):

@@ -22,7 +22,7 @@ from monai.bundle import ConfigParser, verify_net_in_out
 from bundle import package
 from bundle.__main__ import main
 from tests.tiny import ROOT
-from tests.zoo import NAME, clone_of_the_checkout, version
+from tests.zoo import NAME, SCHEMA, clone_of_the_checkout, version
 
 #: what is imported under another name than it is installed under
 DISTRIBUTIONS = {"PIL": "pillow", "ignite": "pytorch-ignite", "yaml": "pyyaml"}
@@ -69,12 +69,11 @@ def test_the_folder_holds_what_the_zoo_asks_for_and_nothing_else(bundle):
 
 
 def test_the_metadata_is_valid_against_the_schema(metadata):
-    path = os.environ.get("LESSNET_SCHEMA", "")
-    if not path:
-        pytest.skip("LESSNET_SCHEMA does not name a copy of " + metadata["schema"])
-    schema = json.loads(Path(path).read_text())
+    if not SCHEMA.is_file():
+        pytest.skip(f"{SCHEMA} is no file: let LESSNET_SCHEMA name a copy of {metadata['schema']}")
+    schema = json.loads(SCHEMA.read_text())
     jsonschema.validate(metadata, schema)
-    assert Path(path).name == metadata["schema"].rsplit("/", 1)[1]
+    assert SCHEMA.name == metadata["schema"].rsplit("/", 1)[1]
     assert "version" in schema["required"]  # it is a schema that asks for something
     for key in ("version", "network_data_format"):
         with pytest.raises(jsonschema.ValidationError):

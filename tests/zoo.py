@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,12 @@ import pytest
 
 from tests.tiny import ROOT
 
-NAME = json.loads((ROOT / "configs" / "metadata.json").read_text())["name"]
+METADATA = json.loads((ROOT / "configs" / "metadata.json").read_text())
+NAME = METADATA["name"]
+#: a copy of the schema that the metadata name, where there is one: LESSNET_SCHEMA, or its name in shared/schema beside
+#: the repository
+SHARED_SCHEMA = ROOT.parent / "shared" / "schema" / METADATA["schema"].rsplit("/", 1)[1]
+SCHEMA = Path(os.environ.get("LESSNET_SCHEMA") or SHARED_SCHEMA)
 AUTHOR = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
 
 
