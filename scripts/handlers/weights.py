@@ -39,9 +39,9 @@ class StrictCheckpointLoader:
         network: the network to load into.
         expected: parameters of this run by config key, for example image_size, in_channels, num_classes.
             ``dataset_dir`` among them is not compared, but where it is that of the training, so must be the patterns
-            that decide the split: a test image could have been trained on. ``part`` is not compared either; a warning
-            says where it is all of the data of the training.
+            that decide the split: a test image could have been trained on.
         own: weights that the user may have meant; where they exist and others are loaded, a warning says so.
+        part: of the data that is scored; a warning says where it is all of those that the weights were trained on.
 
     Raises (at the start of the engine):
         InputError: no such file, not readable, other classes, another network, or trained with other parameters.
@@ -53,8 +53,10 @@ class StrictCheckpointLoader:
         network: nn.Module,
         expected: Mapping[str, Any] | None = None,
         own: str | None = None,
+        part: str | None = None,
     ) -> None:
         self.path, self.network, self.expected, self.own = path, network, dict(expected or {}), own
+        self.part = part
 
     def attach(self, engine: Engine) -> None:
         """Loads at the start of ``engine``."""
@@ -65,6 +67,8 @@ class StrictCheckpointLoader:
             return
         state = load_checkpoint(self.path)
         check_parameters(self.path, self.expected)
+        if self.part == ALL and is_trained_on(self.path, self.expected.get("dataset_dir")):
+            logger.warning("part all holds the images that %s was trained on: the scores will be too good.", self.path)
         if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
             raise InputError(
                 f"{self.path} holds no network weights alone: give the model.pt that training wrote beside it"
@@ -85,16 +89,20 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
         InputError: a parameter differs; the sentence says which value to pass.
     """
     parameters = run_of(path).get("parameters", {})
-    same_data = _folder(parameters.get("dataset_dir")) == _folder(expected.get("dataset_dir"))
-    if expected.get("part") == ALL and same_data and "dataset_dir" in parameters:
-        logger.warning("part all holds the images that %s was trained on: the scores will be too good.", path)
+    same_data = is_trained_on(path, expected.get("dataset_dir"))
     for key, value in expected.items():
-        if key in ("dataset_dir", "part") or (key in SPLIT and not same_data):
+        if key == "dataset_dir" or (key in SPLIT and not same_data):
             continue
         trained = parameters.get(key, value)
         if _plain(trained) != _plain(value):
             mend = f"pass --{key} {shlex.quote(argument(trained))}"
             raise InputError(f"{path} was trained with {key} {trained}, but {key} is {value} here: {mend}")
+
+
+def is_trained_on(path: str, dataset_dir: Any) -> bool:
+    """Whether the run beside weights read this data set; an empty name is the embedded one."""
+    parameters = run_of(path).get("parameters", {})
+    return "dataset_dir" in parameters and _folder(parameters["dataset_dir"]) == _folder(dataset_dir)
 
 
 def run_of(path: str) -> dict[str, Any]:
