@@ -226,14 +226,15 @@ def test_results_of_before_they_held_their_cases(suite, tmp_path):
     folder = tmp_path / run.name
     (folder / "evaluation").mkdir(parents=True)
     write_csv(folder / "evaluation" / "per_image.csv", [{"key": "a", "dice": 0.5, "reference_pixels": 0}])
-    write_csv(folder / "history.csv", [{"seconds": 30.0, "iteration": 2, "val_mean_dice": 0.25}])
+    rows = [(30.0, 2, 0.25), (15.0, 4, ""), (45.0, 6, 0.5)]  # an epoch without validation counts its time
+    write_csv(folder / "history.csv", [dict(zip(("seconds", "iteration", "val_mean_dice"), row)) for row in rows])
     (folder / "evaluation" / "metrics.json").write_text(json.dumps({"distance_unit": "px"}))
     (folder / "run.json").write_text(json.dumps({"data": {}}))
     old = {"scores": {"mean_dice": 0.5}, "part": "test", "commands": public_commands(run)}
     (folder / RESULT).write_text(json.dumps(old))
     result = find(run, [tmp_path])
     assert result["cases"] == {"a": 0.5} and result["empty"] == ["a"]
-    assert result["validation"] == {"minutes": [0.5], "iteration": [2], "val_mean_dice": [0.25]}
+    assert result["validation"] == {"minutes": [0.5, 1.5], "iteration": [2, 6], "val_mean_dice": [0.25, 0.5]}
     (folder / "history.csv").unlink()
     with pytest.raises(InputError, match="not whole"):
         find(run, [tmp_path])

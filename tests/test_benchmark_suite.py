@@ -121,7 +121,7 @@ def test_commands_are_those_a_user_types(tmp_path):
     train, evaluate = (" ".join(map(str, command)) for command in commands(run, "output", "data").values())
     assert "-m monai.bundle run training --config_file ['configs/train.json', 'configs/methods/less_n" in train
     assert "--image_size 64 --label_ratio 0.05 --seed 3" in train and "resume" not in train
-    assert "'configs/evaluate.json']" in evaluate and "--part test" in evaluate
+    assert "'configs/evaluate.json']" in evaluate and "--ckpt_path output/model.pt --part test" in evaluate
     resumed = commands(run, "output", "data", resume=True)
     assert "--resume true" in " ".join(map(str, resumed["train"]))
     assert "resume" not in " ".join(map(str, resumed["evaluate"]))

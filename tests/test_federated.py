@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import bundle.federate as command
 from bundle.federate import keep_plan, parse_settings, rounds
 from bundle.federate.comparison import markdown, row
 from bundle.federate.rounds import Plan, average, federate
-from bundle.federate.sites import write_sites
+from bundle.federate.sites import Site, write_sites
 from scripts.data import load_datalist
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
@@ -167,6 +168,32 @@ def test_the_average_is_weighted_by_images():
     second = {"w": torch.tensor([4.0, 6.0]), "n": torch.tensor(9)}
     mean = average([(first, 3.0), (second, 1.0)])
     assert mean["w"].tolist() == [1.0, 3.0] and mean["w"].dtype == torch.float32 and mean["n"].item() == 3
+
+
+def a_site(validation=0):
+    return Site("a", None, {"training": 2, "unlabeled": 0, "validation": validation, "test": 0})
+
+
+def test_validation_is_weighted_by_images_and_sites_without_any_do_not_count():
+    clients = [
+        SimpleNamespace(evaluate=lambda _, dice=dice: SimpleNamespace(metrics={"val_mean_dice": dice}))
+        for dice in (0.2, 0.6, 0.9)
+    ]
+    sites = [a_site(3), a_site(1), a_site(0)]
+    assert rounds.validate(clients, sites, {}) == pytest.approx((3 * 0.2 + 0.6) / 4)
+    assert rounds.validate(clients[2:], sites[2:], {}) == 0
+
+
+def test_the_model_is_that_of_the_best_round(tmp_path, monkeypatch):
+    scores = iter([0.2, 0.9, 0.4])
+    monkeypatch.setattr(rounds, "validate", lambda *_: next(scores))
+    client = SimpleNamespace(train=lambda _: None, trainer=SimpleNamespace(history=[{"loss": 0.0}]))
+    state = {"round": 0, "best": -1.0, "rows": [], "weights": {"w": torch.zeros(1)}}
+    for number in (1, 2, 3):
+        client.get_weights = lambda number=number: SimpleNamespace(weights={"w": torch.tensor([float(number)])})
+        state = rounds.one_round(number, [client], [a_site()], plan(tmp_path), state)
+    assert load_checkpoint(tmp_path / "model.pt")["w"].item() == 2
+    assert state["best"] == 0.9 and state["weights"]["w"].item() == 3
 
 
 def test_a_site_without_masks_takes_part(tmp_path, two_sites):

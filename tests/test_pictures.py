@@ -65,8 +65,8 @@ def test_errors_by_hand():
     reference = np.array([[1, 1, 0, 0, 255, 2]])
     predicted = np.array([[1, 0, 1, 0, 1, 1]])
     shown = pictures.draw_errors(np.zeros((1, 6, 3), np.uint8), reference, predicted)[0]
-    colours = ((pictures.BLUE, 0.75), (pictures.YELLOW, 0.85), (pictures.VERMILION, 0.85))
-    found, missed, wrong = [(np.array(colour) * share).astype(np.uint8) for colour, share in colours]
+    colours, shares = dict(pictures.ERROR_LEGEND), {"found": 0.75, "missed": 0.85, "wrongly marked": 0.85}
+    found, missed, wrong = [(np.array(colours[name]) * share).astype(np.uint8) for name, share in shares.items()]
     for pixel, expected in ((0, found), (1, missed), (2, wrong), (3, 0), (5, wrong)):
         assert abs(shown[pixel].astype(int) - expected).max() <= 1, pixel  # shares are counted in 1/256
 

@@ -31,6 +31,13 @@ def test_the_blind_choice_drops_what_touches_the_border():
     assert blind_mask(labels).sum() == 132 and (blind_mask(labels, components=1) == expected).all()
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_every_border_counts_and_corners_join_pixels(turns):
+    labels = np.zeros((7, 6), int)
+    labels[[0, 1, 2], [2, 3, 4]] = 1  # a diagonal line from the border
+    assert not blind_mask(np.rot90(labels, turns)).any()
+
+
 def test_the_oracles_see_the_reference_once_and_twice():
     labels, reference = scene()
     whole = oracle_cluster(labels, reference)

@@ -191,6 +191,8 @@ def test_volume_pattern_makes_slices_of_a_volume_one_group(folder_set):
         "slice": "10",
     }
     assert by_key["lone"]["group"] == "lone" and "volume" not in by_key["lone"]
+    both = load_datalist(root, group_pattern="^p([0-9])", volume_pattern=r"(.*)_slice_\d+")
+    assert {item["group"] for items in both.values() for item in items} == {*"012345", "lone"}  # not that of the volume
     with pytest.raises(InputError, match="volume_pattern .* in 'lone', but no number ends that name"):
         load_datalist(root, volume_pattern="^(...)")
     with pytest.raises(InputError, match=r"volume_pattern '\(' is not a regular expression"):

@@ -130,6 +130,15 @@ def test_channels_of_different_scale_are_scaled_each(tmp_path):
     assert read_image(tmp_path / "a.nii", channels=2).max(axis=(1, 2)).tolist() == [1, 1]
 
 
+def test_colours_are_scaled_together(tmp_path):
+    values = np.random.default_rng(0).uniform(0, 1, (9, 8, 1, 3)).astype(np.float32) * [1000, 400, 200]
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    image, (low, high) = read_image(tmp_path / "a.nii"), np.percentile(values, (0.5, 99.5))
+    np.testing.assert_allclose(
+        image, np.clip((values[:, :, 0].transpose(2, 0, 1) - low) / (high - low), 0, 1), atol=1e-5
+    )
+
+
 def test_colour_nifti_is_read(tmp_path):
     typed = np.zeros((7, 5, 1), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     typed["G"] = 9

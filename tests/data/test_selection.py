@@ -9,7 +9,7 @@ import json
 import pytest
 
 from scripts.data import load_datalist
-from scripts.data.selection import are_strata, hash_order, labelled_count, shared_starts
+from scripts.data.selection import _Holders, are_strata, hash_order, labelled_count, shared_starts
 from scripts.errors import InputError
 
 KEYS = [f"k{index:02d}" for index in range(40)]
@@ -42,6 +42,7 @@ def test_labelled_and_unlabelled_are_disjoint_and_complete(own):
     datalist = load_datalist(own, 0.2)
     labelled, unlabelled = set(keys_of(datalist, "training")), set(keys_of(datalist, "unlabeled"))
     assert not labelled & unlabelled and len(labelled | unlabelled) == 28
+    assert not any("label" in item for item in datalist["unlabeled"])
 
 
 def test_the_seed_chooses_labelled_images_but_never_the_split(own):
@@ -114,6 +115,12 @@ def test_images_without_mask_of_a_held_out_group_are_left_out(pairs_set, caplog)
     assert len(held_out) == 2 and len(datalist["unlabeled"]) == 4
     assert not held_out & {item["group"] for item in datalist["unlabeled"]}
     assert "2 images are not used" in caplog.text
+
+
+def test_a_group_of_a_rare_class_stands_for_its_common_classes_too():
+    items = [{"key": group, "group": group, "image": group, "label": group} for group in "ABCD"]
+    holders = _Holders(items, {"A": {1}, "B": {1, 2}, "C": {1, 2}, "D": {1}}, 1)
+    assert holders.one_of_each(list("ABCD"), dict.fromkeys("ABCD", 1), 1) == {"B"}
 
 
 def test_a_set_of_two_patients_cannot_be_split(pairs_set):

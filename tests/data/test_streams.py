@@ -77,6 +77,15 @@ def test_the_seed_and_the_stream_change_the_order():
 
     assert len({orders(seed, stream) for seed in range(4) for stream in range(2)}) == 8
     assert orders(0, 0) == orders(0, 0)
+    for stream in ("labelled", "unlabelled"):
+        one, again, other = ([b[stream]["key"] for b in loader(seed=seed)] for seed in (1, 1, 2))
+        assert one == again != other
+
+
+def test_processes_share_the_batches_that_one_would_have():
+    whole = StreamSampler(10, 6, 3, seed=5)
+    shares = [StreamSampler(10, 3, 3, seed=5, rank=rank, ranks=2) for rank in (0, 1)]
+    assert [sum(parts, []) for parts in zip(*shares)] == list(whole)
 
 
 def test_fewer_images_than_a_batch_are_cycled():

@@ -16,6 +16,7 @@ from scripts.data.volumes import (
     check_same_grid,
     is_volume,
     read_volume,
+    save_slice,
     scale_volume,
     slice_affine,
     turn_back,
@@ -110,6 +111,14 @@ def test_scaling_is_by_the_volume_and_by_channel():
         low, high = np.percentile(channel, (0.5, 99.5))
         np.testing.assert_allclose(result, np.clip((channel - low) / (high - low), 0, 1), atol=1e-5)
     assert not scaled[2].any()
+
+
+def test_a_scaled_slice_is_rounded_to_the_nearest_of_sixteen_bits(tmp_path):
+    volume = read_volume(write(tmp_path / "volume.nii", np.zeros((2, 1, 3), np.uint8)), "axial")
+    values = np.array([[[1.6], [2.4]]], np.float32) / 65535
+    save_slice(tmp_path / "a.nii", values, volume, 0, scaled=True)
+    stored = np.asarray(nibabel.load(tmp_path / "a.nii").dataobj) * 65535
+    assert stored.ravel().tolist() == pytest.approx([2, 2])
 
 
 def test_what_is_a_volume(tmp_path):

@@ -15,11 +15,12 @@ class Scripted(nn.Module):
 
     def __init__(self, *maps):
         super().__init__()
-        self.maps, self.calls, self.weight = maps, 0, nn.Parameter(torch.zeros(()))
+        self.maps, self.calls, self.weight, self.modes = maps, 0, nn.Parameter(torch.zeros(())), set()
 
     def forward(self, image):
         labels = torch.tensor(self.maps[min(self.calls, len(self.maps) - 1)])
         self.calls += 1
+        self.modes.add(self.training)
         logits = nn.functional.one_hot(labels, 6).movedim(-1, 0).unsqueeze(0).float()
         return logits + 0 * self.weight, None
 
@@ -47,9 +48,11 @@ def test_a_single_cluster_gives_the_last_map_that_had_two():
     assert flat.collapsed and flat.clusters == 1 and (flat.labels == 0).all()
 
 
-def test_the_labels_are_those_of_one_more_forward_pass():
-    fit = PerImageTrainer().fit(Scripted(*[TWO] * 6, THREE), objective, IMAGE)
+def test_the_labels_are_those_of_one_more_forward_pass_in_training_mode():
+    network = Scripted(*[TWO] * 6, THREE)
+    fit = PerImageTrainer().fit(network, objective, IMAGE)
     assert fit.iterations == 6 and fit.clusters == 3 and not fit.collapsed
+    assert network.calls == 7 and network.modes == {True}
 
 
 def test_the_steps_are_those_of_sgd_with_momentum():

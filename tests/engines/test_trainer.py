@@ -8,6 +8,7 @@ from ignite.engine import Events
 
 from scripts.data.streams import TwoStreamLoader
 from scripts.engines import SemiSupervisedTrainer
+from scripts.engines.precision import LossScaler
 from scripts.engines.trainer import enough_to_average
 from scripts.errors import InputError
 from scripts.methods import MeanTeacher, SigmoidRamp, Supervised
@@ -50,6 +51,23 @@ def test_the_rule_gets_the_weak_view_of_both_streams_and_the_progress():
     assert all("label" not in batch["unlabelled"] for _, batch in seen)
 
 
+def test_a_part_of_a_training_counts_its_progress_over_all_planned_epochs():
+    seen = []
+    engine = trainer(planned_epochs=10)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(e.progress))
+    engine.run()
+    assert seen == pytest.approx([n / 30 for n in range(6)])
+
+
+def test_every_iteration_puts_the_network_into_training_mode():
+    """A validation leaves the network in evaluation mode."""
+    engine, modes = trainer(), []
+    engine.network.register_forward_pre_hook(lambda network, _: modes.append(network.training))
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda e: e.network.eval())
+    engine.run()
+    assert modes == [True] * 6
+
+
 def test_one_image_too_small_to_be_averaged_is_told_with_the_mend():
     network = LESSNet()
     network.train()
@@ -70,8 +88,9 @@ def test_a_training_with_one_small_image_tells_the_mend(amp):
 
 
 def test_the_gradient_is_clipped():
-    def step_length(max_norm):
+    def step_length(max_norm, scaled=False):
         engine = trainer(max_norm=max_norm, max_epochs=1, epoch_length=1)
+        engine.scaler = LossScaler("cpu", enabled=scaled)
         before = [p.detach().clone() for p in engine.network.parameters()]
         engine.run()
         return (
@@ -81,7 +100,8 @@ def test_the_gradient_is_clipped():
             .item()
         )
 
-    assert step_length(1e-3) == pytest.approx(1e-4, rel=1e-3)
+    for scaled in (False, True):  # the limit is for the gradient itself, not for that of the scaled loss
+        assert step_length(1e-3, scaled) == pytest.approx(1e-4, rel=1e-3)
     assert step_length(None) > 1e-3
 
 

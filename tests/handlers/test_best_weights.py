@@ -33,6 +33,15 @@ def test_the_best_file_holds_the_teachers_weights_of_the_best_epoch(tmp_path, mo
     assert not any(torch.equal(best, other) for other in (taught[0], taught[2], own[1]))
 
 
+def test_a_resumed_run_keeps_the_best_weights_of_before(tmp_path, monkeypatch):
+    scores = iter([0.2, 0.9, 0.4, 0.5])
+    monkeypatch.setattr(SegmentationScores, "compute", lambda self: {"mean_dice": next(scores)})
+    run(tmp_path, max_epochs=2)
+    best = (tmp_path / "model.pt").read_bytes()
+    run(tmp_path, resume=True, max_epochs=4)
+    assert (tmp_path / "model.pt").read_bytes() == best
+
+
 def test_the_last_epoch_is_written_whatever_the_interval(tmp_path):
     run(tmp_path, max_epochs=5, interval=2)
     assert torch.load(tmp_path / "latest.pt", weights_only=True)["epoch"] == 5

@@ -4,6 +4,7 @@
 
 import csv
 import json
+import math
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 
 from scripts import metrics
 from scripts.errors import InputError
-from scripts.handlers.results import EvaluationResults, choose_cases
+from scripts.handlers.results import EvaluationResults, choose_cases, class_rows
 
 
 class Loaded(Dataset):
@@ -85,6 +86,12 @@ def test_values_that_do_not_exist_are_blank_not_nan(tmp_path):
     row, text = read_rows(tmp_path)[0], (tmp_path / "metrics.json").read_text()
     assert (row["dice"], row["recall"], row["precision"], row["hd95"]) == ("1.000000", "", "", "")
     assert json.loads(text)["scores"]["hd95"] is None and "NaN" not in text
+
+
+def test_dice_of_a_class_is_given_for_all_cases_and_for_those_that_hold_it():
+    confusion = torch.tensor([[[6, 0], [0, 0]], [[4, 1], [1, 2]]])  # no lesion and none found: 1; the other: 2/3
+    [row] = class_rows(confusion, torch.full((2, 2, 1), math.nan), ["background", "lesion"])
+    assert (row["dice"], row["dice_where_present"]) == pytest.approx((5 / 6, 2 / 3)) and row["cases"] == 1
 
 
 def test_slices_of_a_volume_are_one_case(tmp_path):

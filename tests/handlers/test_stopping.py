@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.handlers import ValidationHandler
 
-from scripts.handlers import Checkpoints, EarlyStopping
+from scripts.handlers import Checkpoints, EarlyStopping, SegmentationScores
 from tests.tiny import TinyNetwork, trainer, validator
 
 
@@ -27,6 +27,12 @@ def run(folder, patience, max_epochs=8, resume=False):
 @pytest.mark.parametrize("patience, epochs", [(2, 3), (4, 5), (0, 8), (None, 8)])
 def test_the_run_ends_after_patience_validations(tmp_path, patience, epochs):
     assert run(tmp_path, patience).state.epoch == epochs
+
+
+def test_patience_begins_at_the_best_validation(tmp_path, monkeypatch):
+    scores = iter([0.1, 0.2, 0.3, 0.25, 0.2, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(SegmentationScores, "compute", lambda self: {"mean_dice": next(scores)})
+    assert run(tmp_path, 2).state.epoch == 5  # the third is the best
 
 
 def test_the_count_survives_and_a_stopped_run_stays_stopped(tmp_path):

@@ -52,6 +52,13 @@ def test_the_hinge_is_the_loop_over_anchors():
             assert found[b, i].item() == pytest.approx(slow_hinge(*split), abs=1e-9)
 
 
+def test_the_shares_of_near_negatives_have_no_gradient():
+    distance, none = torch.tensor([[0.5, 0.9, 1.5]], requires_grad=True), torch.zeros(1, 3, dtype=torch.bool)
+    ranked_hinge(distance, none, ~none).sum().backward()
+    shares = torch.softmax(TEMPERATURE * (OUTER - distance.detach()[:, :2]), dim=1)
+    assert torch.allclose(distance.grad, F.pad(-shares / 2, (0, 1)))  # the third is far enough
+
+
 def test_distances_are_those_of_unit_vectors_in_full_precision():
     torch.manual_seed(0)
     a, b = unit(4, 8).float(), unit(5, 8).float()

@@ -67,3 +67,10 @@ def test_patches_stand_for_a_class_by_coverage():
         kind = 0 if share[1] + share[2] < 0.02 else lesion if share[lesion] > 0.3 else -1
         expected.append(kind if len(known) >= 18 else -1)
     assert found.flatten().tolist() == expected and set(expected) == {-1, 0, 1, 2}
+
+
+def test_the_share_of_a_lesion_is_of_the_known_pixels():
+    labels = torch.zeros(1, 1, 10, 10, dtype=torch.long)
+    labels[..., :4, :] = IGNORE_INDEX
+    labels[..., 4:6, :], labels[..., 6, :5] = 1, 1  # 25 of 60 known pixels, and a quarter of all
+    assert patch_classes(labels, 1, 2).tolist() == [[1]]

@@ -84,6 +84,19 @@ def test_what_is_switched_off_is_out_of_the_computation():
     assert set(rule(network, data, 0.5)) == {"supervised", "consistency"}
 
 
+def test_an_empty_answer_that_is_hardly_trusted_stays_out_of_the_contrast(monkeypatch):
+    network, rule, _ = whole(adaptive=False, align=False, cutmix=0.0)
+    data, given = batch(size=(32, 32), labelled=4, unlabelled=2), []
+    data["labelled"]["label"].zero_()[1:, :, 8:] = 1  # one labelled image of four is empty
+    lesion = torch.full((2, 1, 32, 32), 0.01)
+    lesion[1, :, 8:16] = 0.99  # the teacher finds one in the second image only
+    monkeypatch.setattr(rule, "teach", lambda _: torch.cat([1 - lesion, lesion], 1))
+    monkeypatch.setattr(rule.contrast, "forward", lambda f, labels, _: given.append(labels[4:]) or f.sum())
+    rule(network, data, 0.5)
+    assert rule.statistics["trusted_images"].item() == pytest.approx((0.25 + 1) / 2)
+    assert (given[0][0] == IGNORE_INDEX).all() and torch.equal(given[0][1:] == 1, lesion[1:] > 0.5)
+
+
 @pytest.mark.parametrize("name, value", [("flips", 4), ("flips", 1.5), ("threshold", 90), ("mix_labelled", -1)])
 def test_settings_out_of_their_range_are_refused_by_name(name, value):
     with pytest.raises(InputError, match=f"method#{name} is {value}"):

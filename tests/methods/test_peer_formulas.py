@@ -77,6 +77,22 @@ def test_cutmix_pastes_into_every_strong_stream_apart(rule, streams):
     assert streams == 1 or not torch.equal(*plain[1])
 
 
+@pytest.mark.parametrize("rule, streams", [(FixMatch, 1), (UniMatch, 3)])
+def test_cutmix_carries_decision_and_acceptance_with_each_streams_image(monkeypatch, rule, streams):
+    torch.manual_seed(0)
+    network, given, data = Pixelwise(), [], batch(unlabelled=2)
+    with torch.no_grad():  # sure of class 1 where the image is white, undecided where it is black
+        network.weight.zero_()[1, 0], network.bias[:] = 10.0, 0.0
+    monkeypatch.setattr(f"{rule.__module__}.pseudo_label_loss", lambda *a: given.append(a) or a[0].sum())
+    data["unlabelled"]["image"] = torch.stack([torch.zeros(3, 32, 32), torch.ones(3, 32, 32)])
+    rule(network, cutmix=1.0)(network, data, 0.5)
+    assert len(given) == streams
+    for logits, labels, accepted, _ in given:
+        white = logits[:, 1:] > 5
+        assert torch.equal(labels == 1, white) and torch.equal(accepted.bool(), white)
+    assert all(0 < (logits[0, 1] > 5).float().mean() < 1 for logits, *_ in given[:2])
+
+
 @pytest.mark.parametrize("dice", [0.0, 0.7])
 def test_fixmatch_follows_its_own_sure_decisions_by_cross_entropy_and_a_share_of_dice(dice):
     torch.manual_seed(0)
@@ -113,15 +129,17 @@ def test_both_heads_of_crii_net_are_supervised():
     assert losses["supervised"].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_ranked_losses_get_the_margin(monkeypatch):
-    given = []
+def test_the_ranked_losses_get_their_settings_and_the_margin(monkeypatch):
+    given, sizes = [], []
     for name in ("intra_patch_loss", "inter_patch_loss"):
         monkeypatch.setattr(
-            f"scripts.methods.crii_net.{name}", lambda *_, **more: given.append(more) or torch.zeros(())
+            f"scripts.methods.crii_net.{name}",
+            lambda *a, **more: sizes.append(a[-3:]) or given.append(more) or torch.zeros(()),
         )
     network = CoarseRefined(unet(), 3, 2, width=8)
-    CriiNet(network, margin=0.6)(network, batch(), 0.5)
+    CriiNet(network, margin=0.6, patch=16, band=3, samples=7)(network, batch(), 0.5)
     assert [(one["margin"], one["outer"]) for one in given] == [(0.6, 1.3)] * 2
+    assert sizes[0] == (16, 3, 7) and sizes[1][1:] == (2, 16)  # classes, patch
 
 
 def test_the_entropy_is_the_mean_over_all_pixels():

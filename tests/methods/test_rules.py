@@ -272,6 +272,18 @@ def test_contrast_rejects_pseudo_labels_that_disagree_with_their_prototype():
     assert features.grad[1].abs().sum() == 0 and features.grad[0].abs().sum() > 0
 
 
+def test_contrast_keeps_labelled_pixels_that_disagree_with_their_prototype():
+    torch.manual_seed(0)
+    contrast = SimilarityContrast(4, 2, dim=4, samples=64, hardness=0.0, momentum=0.0)
+    contrast.projection = torch.nn.Identity()
+    contrast.prototypes.copy_(torch.eye(4)[:2])
+    features = torch.tensor([0.995, 0.1, 0, 0]).view(1, 4, 1, 1).repeat(1, 1, 8, 8).requires_grad_()
+    labels = torch.zeros(1, 1, 8, 8, dtype=torch.long)
+    labels[..., 4:] = 1  # though they look like class 0
+    contrast(features, labels, 1).backward()
+    assert features.grad[..., 4:].abs().sum() > 0
+
+
 def test_contrast_trusts_pseudo_labels_of_a_class_without_prototype():
     """A federated site without masks never has one, and a rare class has none until its first labelled pixel."""
     torch.manual_seed(0)

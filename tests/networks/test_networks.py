@@ -32,10 +32,13 @@ class NetworkTests:
         assert features.shape[:2] == (2, network.feature_channels)
         assert all(abs(f - s / 4) <= 1 for f, s in zip(features.shape[2:], size))
 
-    def test_every_parameter_learns(self):
+    def test_every_parameter_learns_and_every_map_is_used(self):
         network = self.make()
         network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+        kernels = {n: p.grad.abs().sum((0, 2, 3)) for n, p in network.named_parameters() if p.ndim == 4}
+        # timm starts some residual branches of encoders at 0
+        assert [n for n, inputs in kernels.items() if not inputs.all() and not n.startswith("encoder.")] == []
 
     @pytest.mark.parametrize("kind", [True, 1, 2, 3])
     def test_feature_perturbation_touches_only_the_chosen_images(self, kind):
@@ -46,8 +49,10 @@ class NetworkTests:
             if isinstance(module, torch.nn.modules.dropout._DropoutNd):
                 module.eval()
         image = torch.rand(2, 3, 64, 64)
-        plain, dropped = network(image), network(image, feature_dropout=torch.tensor([type(kind)(0), kind]))
+        kinds = torch.tensor([type(kind)(0), kind])
+        plain, dropped = network(image), network(image, feature_dropout=kinds)
         assert torch.allclose(plain[0], dropped[0], atol=1e-5) and not torch.allclose(plain[1], dropped[1], atol=1e-3)
+        assert torch.equal(network.eval()(image), network(image, feature_dropout=kinds))
 
     def test_state_dict_round_trip(self):
         first, second = self.make(), self.network(**self.arguments)
@@ -107,6 +112,12 @@ class TestLESSNet(NetworkTests):
             network(torch.rand(1, 3, 256, 256))
         assert sum(p.numel() for p in network.parameters()) <= 2.0e6
         assert counter.get_total_flops() / 2 <= 1.0e9
+
+    @pytest.mark.parametrize("classes", [1, 2, 5])
+    def test_an_untrained_network_expects_little_foreground_shared_by_its_classes(self, classes):
+        bias = self.make(out_channels=classes, foreground=0.1).head.bias
+        shares = torch.sigmoid(bias) if classes == 1 else torch.softmax(bias, 0)[1:]
+        assert shares.tolist() == pytest.approx([0.1 / len(shares)] * len(shares))
 
     @pytest.mark.parametrize("backbone", ["mobilevit_xs", "mobilevitv2_050"])
     def test_other_backbones_by_name(self, backbone):

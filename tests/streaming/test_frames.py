@@ -110,6 +110,30 @@ def test_videos_keep_pictures_and_gaps(tmp_path, name, size):
     assert np.allclose(np.array(times) - times[0], np.array([0, 1, 2, 5, 6, 7]) / 25, atol=2e-3)
 
 
+RED = np.full((48, 64, 3), (200, 40, 60), np.uint8)
+
+
+def red_film(path, start=0.0, **options):
+    writer = VideoWriter(path, Fraction(25), **options)
+    for number in range(4):
+        writer.write(RED, str(number), start + number / 25)
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_videos_keep_colours_and_the_shape_of_pixels(tmp_path, name):
+    path = red_film(tmp_path / name, aspect=Fraction(4, 3))
+    assert abs(read_video(path)[0].astype(int) - RED).mean(axis=(0, 1)).max() < 6
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
+def test_seconds_count_from_the_first_frame(tmp_path):
+    frames = open_source(red_film(tmp_path / "a.mkv", start=2.0))
+    assert np.allclose([frame.seconds for frame in frames], np.arange(4) / 25, atol=2e-3)
+
+
 def test_without_x264_there_is_mpeg4(tmp_path, monkeypatch):
     monkeypatch.setitem(writers.CODECS, ".mp4", ("no such encoder", "mpeg4"))
     writer, pictures = VideoWriter(tmp_path / "a.mp4", Fraction(30000, 1001)), scenes(40, 200, 150)

@@ -51,6 +51,13 @@ def test_nothing_is_dropped_and_no_queue_grows(limit, place):
     assert report["fps"] == pytest.approx(30 / report["seconds"])
 
 
+def test_a_slow_frame_moves_no_median():
+    tally = Tally(["predict"])
+    for seconds in (1.0, 2.0, 9.0):
+        tally.add(Frame(0, "0", 0.0, None, took={"predict": seconds}))
+    assert tally.report()["median_ms"] == {"predict": 2000}
+
+
 def test_live_drops_what_comes_too_fast_and_counts_it():
     pipeline = Pipeline(Numbers(60, rate=100), {"predict": slow(0.03)}, limit=2, live=True)
     began = time.perf_counter()

@@ -43,12 +43,12 @@ def arguments(folder: Path, seconds: float = 0.0, size: int = 64) -> list[str]:
 
 
 def scenes(count: int, width: int = 90, height: int = 60) -> list[np.ndarray]:
-    """(height, width, 3): dark with a bright rectangle that moves to the right."""
+    """(height, width, 3): dark with a bright rectangle that moves to the right, both bluish."""
     made = []
     for number in range(count):
-        picture = np.full((height, width, 3), 40, np.uint8)
+        picture = np.full((height, width, 3), (20, 40, 60), np.uint8)
         left = (width // 2 + number) % (width - width // 4)
-        picture[height // 10 : height // 2, left : left + width // 4] = 220
+        picture[height // 10 : height // 2, left : left + width // 4] = (200, 220, 240)
         made.append(picture)
     return made
 

@@ -39,6 +39,12 @@ def test_weak_view_keeps_every_label_value_and_fills_with_ignore():
     assert set(moved.unique().tolist()) == {7, IGNORE_INDEX}
 
 
+def test_past_the_frame_a_weak_view_mirrors_the_image():
+    torch.manual_seed(0)
+    flat = torch.full((8, 3, 24, 24), 0.7)
+    assert torch.allclose(WeakView(probability=1.0)(flat)[0], flat, atol=1e-5)
+
+
 def test_flips_and_quarter_turns_alone_are_exact():
     torch.manual_seed(0)
     image = torch.rand(8, 3, 16, 16)
