@@ -108,6 +108,15 @@ def test_on_the_data_of_the_training_the_split_must_be_the_same(tmp_path):
     StrictCheckpointLoader(path, a_network(), here | {"dataset_dir": "/elsewhere"})()  # another set has its own groups
 
 
+def test_all_of_the_data_of_the_training_are_told_to_score_too_well(tmp_path, caplog):
+    path = beside(tmp_path, parameters={"dataset_dir": str(tmp_path)})
+    for part, folder in (("test", tmp_path), ("all", "/elsewhere")):
+        StrictCheckpointLoader(path, a_network(), {"dataset_dir": str(folder)}, part=part)()
+        assert "too good" not in caplog.text
+    StrictCheckpointLoader(path, a_network(), {"dataset_dir": str(tmp_path)}, part="all")()
+    assert f"part all holds the images that {path} was trained on: the scores will be too good" in caplog.text
+
+
 def test_weights_that_the_user_may_have_meant_are_named(tmp_path, caplog):
     shared, own = (saved(tmp_path / name, a_network().state_dict()) for name in ("shared.pt", "own.pt"))
     StrictCheckpointLoader(own, a_network(), own=own)()
