@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from pydoc import locate
+from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 from monai.bundle import ConfigComponent, ConfigParser, ConfigWorkflow
@@ -148,7 +148,7 @@ def check_nested(parser: ConfigParser, path: str, value: Any, reference: Any, in
     """
     component = isinstance(value, dict) and "_target_" in value
     if component:
-        known = parameters(parser, value)
+        known = parameters(target_of(parser, path, value))
     else:
         known = set(reference) if isinstance(reference, dict) and not inside else None
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -164,11 +164,34 @@ def check_nested(parser: ConfigParser, path: str, value: Any, reference: Any, in
         check_nested(parser, name, item, before, inside or component)
 
 
-def parameters(parser: ConfigParser, component: Mapping[str, Any]) -> set[str] | None:
-    """Names of the parameters that the component's target takes; None when that cannot be told."""
-    target = component["_target_"]
-    if isinstance(target, str):
-        target = locate(ConfigComponent(config=component, locator=parser.locator).resolve_module_name())
+def target_of(parser: ConfigParser, path: str, component: Mapping[str, Any]) -> Any:
+    """What the component's ``_target_`` names: a class or a function.
+
+    Args:
+        parser: whose config holds the component.
+        path: id of the component.
+        component: a section with ``_target_``.
+
+    Raises:
+        InputError: there is no such thing, or its module cannot be imported.
+    """
+    target, shown = component["_target_"], path.replace(ID_SEP_KEY, "#")
+    if not is_word(target):
+        return target
+    try:
+        found = locate(ConfigComponent(config=component, locator=parser.locator).resolve_module_name())
+    except ErrorDuringImport as error:
+        raise InputError(f"{shown}: {target} cannot be imported ({error}): correct that module") from error
+    if found is None and not component.get("_disabled_"):
+        raise InputError(
+            f"{shown}: there is no {target}: correct its _target_, export it in the __init__.py of its package, or put "
+            "the folder of its module on PYTHONPATH"
+        )
+    return found
+
+
+def parameters(target: Any) -> set[str] | None:
+    """Names of the parameters that a component's target takes; None when that cannot be told."""
     if not callable(target):
         return None
     names: set[str] = set()

@@ -14,6 +14,7 @@ from torch import Tensor
 from scripts.errors import InputError
 from scripts.losses import SegmentationLoss
 from scripts.methods.teacher import EMATeacher
+from scripts.networks.base import check_features
 
 Weight = float | Callable[[float], float]
 
@@ -37,12 +38,17 @@ class LearningRule(nn.Module, ABC):
         loss: supervised loss of (logits, labels); None = the rule's :attr:`default_loss`.
         strong_view: photometric view of the labelled images (and of what the rule wants); None = none.
         decay: EMA decay of the teacher.
+
+    Raises:
+        InputError: a weight of a loss that the rule does not have, or a network that cannot do what the rule asks for.
     """
 
     #: names of the losses that the rule may return, for the check of ``weights``
     losses: tuple[str, ...] = ("supervised",)
     #: class of the supervised loss where ``loss`` is not given
     default_loss: type[nn.Module] = SegmentationLoss
+    #: whether the rule asks the network for more than logits: for its features, or for perturbed ones
+    needs_features: bool = False
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class LearningRule(nn.Module, ABC):
                 f"method#weights: {type(self).__name__} has no loss {', '.join(unknown)}; its losses are "
                 f"{', '.join(self.losses)}"
             )
+        if self.needs_features:
+            check_features(network, type(self).__name__)
         self.weights = dict(weights or {})
         self.loss = loss if loss is not None else self.default_loss()
         self.strong_view = strong_view if strong_view is not None else nn.Identity()

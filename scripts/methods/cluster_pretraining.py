@@ -28,6 +28,7 @@ class ClusterPretraining(LearningRule):
     """
 
     losses = ("clustering", "affine", "spatial")
+    needs_features = True
 
     def __init__(
         self, network: nn.Module, *, clusters: int = 32, objective: IntendedObjective | None = None, **common

@@ -50,6 +50,7 @@ class LessNet(LearningRule):
     """
 
     losses = ("supervised", "consistency", "contrast")
+    needs_features = True
 
     def __init__(
         self,

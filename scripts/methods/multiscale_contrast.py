@@ -53,6 +53,7 @@ class MultiscaleContrast(LearningRule):
     """
 
     losses = ("supervised", "cross", "patch", "pixel")
+    needs_features = True
 
     def __init__(
         self,

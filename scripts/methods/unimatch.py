@@ -26,6 +26,7 @@ class UniMatch(LearningRule):
     """
 
     losses = ("supervised", "strong", "feature")
+    needs_features = True
 
     def __init__(
         self,

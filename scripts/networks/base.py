@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every segmentation network of the bundle promises to the learning rules: one ``forward``, three uses."""
 
+import inspect
 from abc import ABC, abstractmethod
 
 import torch.nn as nn
 from torch import Tensor
 
+from scripts.errors import InputError
 from scripts.networks.perturbation import perturb
 
 
@@ -53,3 +55,25 @@ class SegmentationNetwork(nn.Module, ABC):
         if feature_dropout is None or not self.training:
             return maps
         return [perturb(m, feature_dropout) for m in maps]
+
+
+def check_features(network: nn.Module, user: str) -> None:
+    """Refuse a network that only answers ``network(x)``, for the rule or wrapper ``user``, which asks for more.
+
+    Raises:
+        InputError: naming the network's class and the mend.
+    """
+    taken = inspect.signature(network.forward).parameters
+    if not (hasattr(network, "feature_channels") and {"return_features", "feature_dropout"} <= taken.keys()):
+        raise without_features(network, user)
+
+
+def without_features(network: nn.Module, user: str) -> InputError:
+    """What a user reads whose network gives no feature maps to the rule or wrapper ``user``."""
+    kind, mend = type(network), "subclass scripts.networks.SegmentationNetwork"
+    if isinstance(network, SegmentationNetwork):
+        mend = "set its feature_channels"
+    return InputError(
+        f"network_def: {kind.__module__}.{kind.__qualname__} gives no feature maps, which {user} needs: {mend}, or use "
+        "configs/methods/supervised.yaml"
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scripts.errors import InputError
-from scripts.networks.base import SegmentationNetwork
+from scripts.networks.base import SegmentationNetwork, check_features
 
 
 class NetworkWrapper(SegmentationNetwork):
@@ -17,10 +17,14 @@ class NetworkWrapper(SegmentationNetwork):
 
     Args:
         network: the network to wrap; not copied.
+
+    Raises:
+        InputError: the network is no :class:`SegmentationNetwork`.
     """
 
     def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
+        check_features(network, type(self).__name__)
         self.network = network
         self.feature_channels = network.feature_channels
 

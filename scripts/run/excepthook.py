@@ -9,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
+from torch import nn
+
 from scripts import distributed
 from scripts.errors import InputError
+from scripts.networks.base import without_features
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -23,7 +26,7 @@ def install_excepthook() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        known = next((e for e in chain(error) if isinstance(e, InputError)), None)
+        known = next((e for e in chain(error) if isinstance(e, InputError)), None) or asked_for_features(error)
         full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
         if isinstance(known, distributed.ToldElsewhere):
             return
@@ -52,3 +55,14 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def asked_for_features(error: BaseException) -> InputError | None:
+    """What to say where a config's ``$@network.feature_channels`` met a network without; None: something else failed.
+
+    The config evaluates that before the rule is made, which would have refused the network.
+    """
+    for e in chain(error):
+        if isinstance(e, AttributeError) and e.name == "feature_channels" and isinstance(e.obj, nn.Module):
+            return without_features(e.obj, "the rule")
+    return None

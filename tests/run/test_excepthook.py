@@ -9,7 +9,7 @@ import pytest
 
 from scripts.errors import InputError
 from scripts.run.excepthook import chain, install_excepthook
-from tests.tiny import ROOT
+from tests.tiny import ROOT, TinyNetwork
 
 
 def test_the_chain_of_an_exception_is_walked():
@@ -30,6 +30,32 @@ def test_the_hook_is_installed_once(monkeypatch):
     assert sys.excepthook is first is not sys.__excepthook__
 
 
+def test_a_network_without_feature_maps_ends_with_its_mend(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    install_excepthook()
+    try:
+        try:
+            TinyNetwork().feature_channels
+        except AttributeError as error:
+            raise RuntimeError("Failed to evaluate ConfigExpression") from error
+    except RuntimeError as error:
+        sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == (
+        "error: network_def: tests.tiny.TinyNetwork gives no feature maps, which the rule needs: subclass "
+        "scripts.networks.SegmentationNetwork, or use configs/methods/supervised.yaml\n"
+    )
+
+
+def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    install_excepthook()
+    for wrong in (lambda: TinyNetwork().other, lambda: object().feature_channels):
+        with pytest.raises(AttributeError) as caught:
+            wrong()
+        sys.excepthook(caught.type, caught.value, caught.tb)
+        assert capsys.readouterr().err.startswith("Traceback")
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
@@ -39,8 +65,13 @@ def test_the_hook_is_installed_once(monkeypatch):
             ["--method#contrast", "None"],
             "method#contrast is None, which MONAI would not set to nothing: give --method#contrast '$None'",
         ),
+        (
+            ["--network_def#_target_", "scripts.networks.LESNet"],
+            "network_def: there is no scripts.networks.LESNet: correct its _target_, export it in the __init__.py "
+            "of its package, or put the folder of its module on PYTHONPATH",
+        ),
     ],
-    ids=["key", "folder", "nothing"],
+    ids=["key", "folder", "nothing", "target"],
 )
 def test_the_program_ends_with_the_sentence_alone(tmp_path, arguments, sentence):
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training"]

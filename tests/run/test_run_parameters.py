@@ -12,8 +12,11 @@ from bundle.__main__ import main
 from scripts.errors import InputError
 from scripts.losses import PartialCrossEntropy, SegmentationLoss
 from scripts.methods import LessNet, PartialCE
+from scripts.run.excepthook import asked_for_features
 from scripts.run.parameters import check_annotation, check_device, check_parameters
 from tests.tiny import ROOT, refusal, workflow
+
+ONLY_LOGITS = {"_target_": "tests.tiny.TinyNetwork"}
 
 
 @pytest.mark.parametrize(
@@ -39,13 +42,50 @@ from tests.tiny import ROOT, refusal, workflow
         ({"num_classes": 1}, "num_classes is 1: give a whole number of at least 2"),
         ({"weight_decay": -1}, "weight_decay is -1: give a number of at least 0"),
         ({"save_interval": 0}, "save_interval is 0: give a whole number of at least 1"),
+        (
+            {"method___target_": "scripts.methods.LesNet"},
+            "method: there is no scripts.methods.LesNet: correct its _target_",
+        ),
+        ({"network_def": {"_target_": "broken_network.Net"}}, "network_def: broken_network.Net cannot be imported"),
         ({"method": "mean_teacher"}, "method is 'mean_teacher', but it is a section of the config: add the overlay"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_bad_parameters_are_refused_by_name(data, tmp_path, override, answer):
+def test_bad_parameters_are_refused_by_name(data, tmp_path, override, answer, broken_module):
     assert answer in refusal(data, tmp_path, **override)
     assert not (tmp_path / "run").exists() or "loss" in answer
+
+
+@pytest.fixture
+def broken_module(tmp_path, monkeypatch):
+    """``broken_network``, which does not get through its import."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "broken_network.py").write_text("import nothing_of_that_name\n")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+
+
+@pytest.mark.parametrize("overlay, user", [("unimatch", "UniMatch"), ("crii_net", "CoarseRefined")])
+def test_a_network_that_gives_only_logits_is_refused_by_what_asks_for_more(data, tmp_path, overlay, user):
+    told = refusal(data, tmp_path, ["train.json", f"methods/{overlay}.yaml"], network_def=ONLY_LOGITS)
+    assert told == (
+        f"network_def: tests.tiny.TinyNetwork gives no feature maps, which {user} needs: subclass "
+        "scripts.networks.SegmentationNetwork, or use configs/methods/supervised.yaml"
+    )
+
+
+def test_the_config_of_the_default_rule_asks_a_network_for_its_features(data, tmp_path):
+    made = workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"), network_def=ONLY_LOGITS)
+    with pytest.raises(RuntimeError, match="feature_channels") as caught:
+        made.run()
+    assert "tests.tiny.TinyNetwork gives no feature maps" in str(asked_for_features(caught.value))
+
+
+@pytest.mark.parametrize("overlay", ["supervised", "mean_teacher"])
+def test_other_rules_take_any_module(data, tmp_path, overlay):
+    files = ["train.json", f"methods/{overlay}.yaml"]
+    arguments = {"unlabelled_batch_size": ...} if overlay == "supervised" else {}
+    workflow(files, dataset_dir=str(data), output_dir=str(tmp_path), network_def=ONLY_LOGITS, **arguments).run()
+    assert (tmp_path / "model.pt").is_file()
 
 
 def test_parameters_that_are_fine_pass():
