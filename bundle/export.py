@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bundle.benchmark.suite import ROOT
-from scripts import export
+from scripts import export, overrides
 from scripts.data import load_datalist
 from scripts.data.checks import PATIENCE, check_images
 from scripts.errors import InputError
@@ -29,7 +32,10 @@ from scripts.handlers import StrictCheckpointLoader
 from scripts.run.environment import installed
 from scripts.run.parameters import check_parameters
 
-HELP = "write the trained network as ONNX, quantised ONNX, TorchScript and torch.export, each compared with PyTorch"
+HELP = (
+    "write the trained network as ONNX, quantised ONNX, TorchScript and torch.export, each compared with PyTorch (exit "
+    "code 1: a format named by --formats, or every format, could not be written)"
+)
 FILES = {"onnx": "model.onnx", "int8": "model.int8.onnx", "torchscript": "model.ts", "pt2": "model.pt2"}
 REPORT = "export.json"
 PARAMETERS = ("image_size", "in_channels", "num_classes")
@@ -54,12 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier export")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     """Exports, compares each form with PyTorch, and writes the files and the report.
 
+    A form that fails, or that does not compute what PyTorch computes, is left out, and the report says why.
+
+    Returns:
+        1 where no form could be written, or not one that ``--formats`` names; else 0.
+
     Raises:
-        InputError: weights that do not fit, an unknown format, a config that cannot be read, no calibration images,
-            files that would be replaced, or an export that does not compute what PyTorch computes.
+        InputError: weights that do not fit, an unknown format, a config that cannot be read, no calibration images, or
+            files that would be replaced.
     """
     formats, output = formats_of(arguments), Path(arguments.output)
     held = [output / name for name in (*(FILES[form] for form in formats), REPORT) if (output / name).exists()]
@@ -73,18 +84,33 @@ def run(arguments: argparse.Namespace) -> None:
     network = parser.get_parsed_content("network").eval()
     StrictCheckpointLoader(arguments.weights, network, settings)()
     images = calibration_images(arguments.calibration, parser, settings) if "int8" in formats else []
-    contents, report = {}, {}
-    for form, content, notes in exported(network, formats, settings, images):
-        contents[FILES[form]] = content
-        report[FILES[form]] = described(form, content, network, settings, images) | notes
-        print(f"  {FILES[form]:<16} {len(content) / 1e6:6.2f} MB, {in_words(report[FILES[form]])}", flush=True)
+    contents, report, left_out = {}, {}, {}
+    for form, export_it in exporters(network, settings, images).items():
+        name = FILES[form]
+        if form not in formats:
+            continue
+        try:
+            content, notes = export_it()
+            report[name] = described(form, content, network, settings, images) | notes
+        except Exception as error:  # whatever torch, onnx and onnxruntime raise at a network they cannot take
+            left_out[name] = reason(error)
+            print(f"  {name:<16} left out: {left_out[name]}", file=sys.stderr, flush=True)
+        else:
+            contents[name] = content
+            print(f"  {name:<16} {len(content) / 1e6:6.2f} MB, {in_words(report[name])}", flush=True)
+    if not contents:
+        print("error: the network could be written in none of the formats, for the reasons above", file=sys.stderr)
+        return 1
+    for name in left_out:
+        (output / name).unlink(missing_ok=True)  # of the export that this one replaces
     for name, content in contents.items():
         atomic_write(output / name, content)
     about = {"weights": {"path": str(arguments.weights), "sha256": digest(Path(arguments.weights).read_bytes())}}
-    about |= {"config": arguments.config, "settings": settings, "files": report}
+    about |= {"config": arguments.config, "settings": settings, "files": report, "left_out": left_out}
     about |= {"versions": {name: installed(name) for name in ("torch", "timm", "onnx", "onnxruntime")}}
     atomic_write(output / REPORT, json.dumps(about, indent=1).encode())
     print(f"{output / REPORT} says how each was made and how far it is from PyTorch")
+    return int(bool(left_out and arguments.formats))
 
 
 def formats_of(arguments: argparse.Namespace) -> list[str]:
@@ -112,29 +138,39 @@ def read_config(files: list[str], values: Mapping[str, Any]) -> ConfigParser:
     for key, value in values.items():
         if value is not None:
             parser[key] = value
+    overrides.target_of(parser, "network_def", parser["network_def"])
     return parser
 
 
-def exported(
-    network: nn.Module, formats: list[str], settings: Mapping[str, Any], images: list[Tensor]
-) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-    """(form, content of its file, what is to be said about it) of each form."""
+def exporters(
+    network: nn.Module, settings: Mapping[str, Any], images: list[Tensor]
+) -> dict[str, Callable[[], tuple[bytes, dict[str, Any]]]]:
+    """By form, in the order of :data:`FILES`: what makes the content of its file, and what is to be said about it."""
     example = torch.rand(2, *shapes(settings)[0][1:], generator=torch.Generator().manual_seed(0))
-    model = b""
-    if {"onnx", "int8"} & set(formats):
-        model = export.to_onnx(network, example, settings)
-    for form in formats:
-        if form == "onnx":
-            yield form, model, {"opset": export.OPSET}
-        elif form == "int8":
-            bar = tqdm(images, "calibrating", delay=PATIENCE, leave=False)
-            notes = {"quantised": export.QUANTISED, "calibration_images": len(images)}
-            yield form, export.to_int8(model, bar), notes
-        elif form == "torchscript":
-            yield form, export.to_torchscript(network), {}
-        else:
-            content, bounds = export.to_pt2(network, example)
-            yield form, content, {"bounds": bounds}
+    onnx = cache(lambda: export.to_onnx(network, example, settings))  # INT8 starts from it too
+
+    def int8() -> tuple[bytes, dict[str, Any]]:
+        model, bar = onnx(), tqdm(images, "calibrating", delay=PATIENCE, leave=False)
+        return export.to_int8(model, bar), {"quantised": export.QUANTISED, "calibration_images": len(images)}
+
+    def pt2() -> tuple[bytes, dict[str, Any]]:
+        content, bounds = export.to_pt2(network, example)
+        return content, {"bounds": bounds}
+
+    return {
+        "onnx": lambda: (onnx(), {"opset": export.OPSET}),
+        "int8": int8,
+        "torchscript": lambda: (export.to_torchscript(network), {}),
+        "pt2": pt2,
+    }
+
+
+def reason(error: Exception) -> str:
+    """Why a form is left out, in one line of at most 200 characters."""
+    if isinstance(error, InputError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return shorten(f"{type(error).__name__}: {' '.join(lines[:2])}", 200, placeholder=" ...")
 
 
 def described(

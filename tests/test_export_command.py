@@ -113,6 +113,39 @@ def test_overwrite_replaces(small, tmp_path):
     assert (tmp_path / "model.ts").read_bytes() != b"old"
 
 
+class Unscriptable(UNet):
+    """A network that TorchScript cannot take: it knows no generator."""
+
+    def decode(self, maps):
+        fused, features = super().decode(list(m for m in maps))
+        return fused, features
+
+
+@pytest.fixture
+def unscriptable(small, tmp_path):
+    """The arguments that export :class:`Unscriptable` with the weights of the small network."""
+    definition = SMALL_UNET | {"_target_": f"{__name__}.Unscriptable"}
+    (tmp_path / "own.json").write_text(json.dumps({"network_def": definition}))
+    return [*small[1][:4], str(tmp_path / "own.json"), *small[1][5:], "--output", str(tmp_path / "out")]
+
+
+def test_a_form_that_fails_is_left_out_and_the_others_are_kept(unscriptable, tmp_path, capsys):
+    assert main(["export", *unscriptable]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.split()[:3] == ["model.ts", "left", "out:"] and len(line) < 250
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert list(report["files"]) == ["model.onnx", "model.pt2"] and list(report["left_out"]) == ["model.ts"]
+    assert report["left_out"]["model.ts"] in line
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "model.pt2", "export.json"}
+
+
+@pytest.mark.parametrize("formats, written", [("onnx,torchscript", True), ("torchscript", False)])
+def test_a_form_asked_for_that_fails_is_a_failure(unscriptable, tmp_path, capsys, formats, written):
+    assert main(["export", *unscriptable, "--formats", formats]) == 1
+    assert (tmp_path / "out" / "model.onnx").exists() == (tmp_path / "out" / "export.json").exists() == written
+    assert ("in none of the formats" in capsys.readouterr().err) != written
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -131,3 +164,10 @@ def test_bad_input_ends_in_a_sentence(words, sentence, tmp_path, capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and sentence in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_is_nowhere_is_named(tmp_path, capsys):
+    (tmp_path / "own.json").write_text(json.dumps({"network_def": {"_target_": "nowhere.Net"}}))
+    words = ["--config", str(ROOT / "configs" / "inference.json"), str(tmp_path / "own.json")]
+    assert main(["export", "--output", str(tmp_path / "out"), *words]) == 2
+    assert "network_def: there is no nowhere.Net: correct its _target_" in capsys.readouterr().err
