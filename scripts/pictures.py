@@ -8,6 +8,7 @@ outlines are drawn at that size, so that a line is two pixels wide whatever the 
 ones of Okabe and Ito ("Color Universal Design", 2008), told apart with any kind of colour vision.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -170,8 +171,7 @@ def _draw_legend(canvas: Image.Image, top: int, legend: Legend, size: int = TEXT
     """Draws swatches with their names (no swatch for a remark), wrapped to the canvas; returns the height used."""
     draw, font, x, y = ImageDraw.Draw(canvas), _font(size), PAD, top
     for text, colour in legend:
-        swatch = round(size * 1.5) if colour else 0
-        width = swatch + round(font.getlength(text))
+        swatch, width = _swatch(colour, size), _entry_width(text, colour, size)
         if x > PAD and x + width > canvas.width - PAD:
             x, y = PAD, y + round(size * 1.5)
         if colour:
@@ -181,12 +181,27 @@ def _draw_legend(canvas: Image.Image, top: int, legend: Legend, size: int = TEXT
     return y + round(size * 1.5) - top
 
 
+def _swatch(colour: Colour | None, size: int) -> int:
+    """Pixels that the swatch of a legend's entry takes, with the gap behind it."""
+    return round(size * 1.5) if colour else 0
+
+
+def _entry_width(text: str, colour: Colour | None, size: int = TEXT) -> int:
+    """Pixels that an entry of a legend takes."""
+    return _swatch(colour, size) + math.ceil(_font(size).getlength(text))
+
+
+def _legend_width(legend: Legend) -> int:
+    """The narrowest canvas on which no entry of the legend is cut."""
+    return 2 * PAD + max((_entry_width(*entry) for entry in legend), default=0)
+
+
 def _framed(
     tiles: Sequence[np.ndarray], title: str, score: str, captions: Sequence[str], legend: Legend
 ) -> Image.Image:
     """Tiles side by side under a title line, each with its caption, the legend below."""
     height, width = tiles[0].shape[:2]
-    total = max(len(tiles) * (width + PAD) + PAD, 300)
+    total = max(len(tiles) * (width + PAD) + PAD, _legend_width(legend), 300)
     scratch = Image.new("RGB", (total, 1))
     top, bottom = 2 * (TEXT + PAD) + 4, _draw_legend(scratch, 0, legend)
     canvas = Image.new("RGB", (total, top + height + PAD + bottom + PAD // 2), PAPER)
@@ -260,9 +275,9 @@ def sheet_cell(tile: np.ndarray, caption: str, score: str) -> Image.Image:
 
 
 def sheet(rows: dict[str, list[Image.Image]], legend: Legend) -> Image.Image:
-    """Rows of cells, each under its heading, the legend at the bottom."""
+    """Rows of cells, each under its heading, the legend at the bottom; as wide as the widest of them."""
     columns = max(len(cells) for cells in rows.values())
-    width, step = PAD + columns * (SHEET_SIDE + PAD), SHEET_SIDE + TEXT + 4 + PAD
+    width, step = max(PAD + columns * (SHEET_SIDE + PAD), _legend_width(legend)), SHEET_SIDE + TEXT + 4 + PAD
     head, bottom = TEXT + PAD, _draw_legend(Image.new("RGB", (width, 1)), 0, legend)
     canvas = Image.new("RGB", (width, PAD + len(rows) * (head + step) + bottom + PAD // 2), PAPER)
     for i, (heading, cells) in enumerate(rows.items()):

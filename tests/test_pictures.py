@@ -83,6 +83,18 @@ def test_sheets_hold_every_row_and_legend(classes):
     assert all(count(errors, colour) > 300 for _, colour in pictures.ERROR_LEGEND)
 
 
+@pytest.mark.parametrize("size", [(12, 90), (60, 40)], ids=["portrait", "landscape"])
+def test_no_legend_is_cut(size):
+    """One image a row and several classes: the canvas is as wide as the longest entry of the legend."""
+    case, names = a_case(size, classes=4), ["background", "granulation", "slough", "necrosis or dry black eschar"]
+    remark = "outline: reference, fill: prediction"
+    longest = pictures._font(pictures.TEXT).getlength(remark)
+    for picture in (pictures.contact_sheet({"Worst": [case]}, names), pictures.case_panel(case, names)):
+        assert picture.width >= longest + 2 * pictures.PAD
+        legend = np.asarray(picture)[-4 * 30 :, -pictures.PAD :]
+        assert (legend == 255).all()
+
+
 def test_an_overlay_needs_no_reference():
     case = a_case()
     overlay = pictures.prediction_overlay(case.image, case.predicted, "x" * 200 + ".png", ["background", "lesion"])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scripts import distributed, metrics, pictures
 from scripts.class_names import class_names_or_default
+from scripts.data import ImageReader
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
@@ -40,7 +41,8 @@ class EvaluationResults:
     """Collects what the evaluator predicts and writes the results when it is done.
 
     Images must come in the order of the data loader's data set (no shuffling). Predictions are kept compressed at the
-    network's size, about a kilobyte an image, for the pictures of the best, median and worst images.
+    size of scoring, some kilobytes an image, for the pictures of the best, median and worst images. These show image
+    and masks at that size: with ``source`` the files, with ``network`` what the network saw.
 
     Args:
         results_dir: where to write; refused if it holds another evaluation, unless ``overwrite``.
@@ -103,10 +105,9 @@ class EvaluationResults:
         """Counts and measures one batch."""
         logits, label = (tensor.detach().as_subclass(Tensor) for tensor in self.output_transform(engine.state.output))
         for key, one, other in zip(engine.state.batch["key"], logits, label):
-            self.scores.add(key, one, other)
+            predicted = self.scores.add(key, one, other)
             self.keys.append(key)
-        for one in metrics.predicted_labels(logits).cpu():
-            self.masks.append(zlib.compress(one.numpy().astype(np.uint8).tobytes(), 1))
+            self.masks.append(zlib.compress(predicted.numpy().astype(np.uint8).tobytes(), 1))
 
     def gather(self, engine: Engine) -> None:
         """Brings the shares of all processes together, in the order of the data set."""
@@ -198,10 +199,15 @@ class EvaluationResults:
         pictures.save(pictures.confusion_picture(pooled, self.class_names), self.folder / "confusion.png")
 
     def case(self, i: int, dice: float, item: Mapping[str, Any], name: str) -> pictures.Case:
-        """Image ``i`` of the data set with the prediction that was scored."""
-        reference = np.asarray(item["label"])[0]
+        """Image ``i`` of the data set with the prediction that was scored; ``item`` as the network got it."""
+        image, reference = item["image"], item["label"]
+        if self.score_size == "source":
+            source = self.scores.items[self.keys[i]]
+            image, _ = ImageReader(len(image)).get_data(source["image"])
+            reference = self.scores.stored_mask(source)
+        image, reference = np.asarray(image, np.float32), np.asarray(reference)[0]
         predicted = np.frombuffer(zlib.decompress(self.masks[i]), np.uint8).reshape(reference.shape)
-        return pictures.Case(name, dice, np.asarray(item["image"], np.float32), reference, predicted)
+        return pictures.Case(name, dice, image, reference, predicted)
 
 
 def choose_cases(dice: Tensor, lesion: Tensor, count: int) -> dict[str, list[int]]:

@@ -69,13 +69,16 @@ class CaseScores:
         self.slices: dict[str, list[tuple[int, tuple[int, int], bytes]]] = {}
         self.sizes: set[tuple[int, int]] = set()
 
-    def add(self, key: str, logits: Tensor, label: Tensor) -> None:
+    def add(self, key: str, logits: Tensor, label: Tensor) -> Tensor:
         """Scores one image.
 
         Args:
             key: of its item.
             logits: (K, X, Y) at the size of the network.
             label: class indices (1, X, Y) at the size of the network, 255 where ignored.
+
+        Returns:
+            What was scored: class indices (X, Y) at the size of scoring, on the CPU.
         """
         item = self.items[key]
         stored = self.stored_mask(item)
@@ -89,6 +92,7 @@ class CaseScores:
         self.sizes.add(tuple(reference.shape))
         if item.get("volume"):
             self.add_slice(item, predicted, reference, spacing)
+        return predicted
 
     def share(self, keys: Sequence[str]) -> dict[str, Any]:
         """What this process has scored, of the images ``keys`` in the order they came, for :meth:`join`."""

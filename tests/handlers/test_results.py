@@ -6,15 +6,17 @@ import csv
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from PIL import Image
 
-from scripts import metrics
+from scripts import metrics, pictures
 from scripts.errors import InputError
 from scripts.handlers.results import EvaluationResults, choose_cases, class_rows
+from scripts.transforms.resize import resize_plane
 
 
 class Loaded(Dataset):
@@ -145,6 +147,32 @@ def test_pictures_show_the_prediction_that_was_scored(tmp_path):
     handler.collect(evaluator)
     case = handler.case(0, 0.5, dataset[4], "case_4.png")
     assert torch.equal(torch.as_tensor(case.predicted.copy()), dataset[4]["image"].argmax(0).to(torch.uint8))
+
+
+def test_pictures_show_the_files_where_the_files_are_scored(tmp_path):
+    """A portrait photograph stays one, whatever the network's size."""
+    rng, photo, mask = np.random.default_rng(0), tmp_path / "photo.png", tmp_path / "mask.png"
+    Image.fromarray(rng.integers(0, 256, (34, 20, 3), dtype=np.uint8)).save(photo)
+    Image.fromarray(rng.integers(0, 3, (34, 20), dtype=np.uint8)).save(mask)
+    files = {"image": str(photo), "label": str(mask), "key": "photo"}
+    seen = {"image": torch.rand(3, 16, 16), "label": torch.zeros(1, 16, 16, dtype=torch.uint8), "key": "photo"}
+    dataset = Loaded([seen])
+    dataset.data = [files]
+    handler = EvaluationResults(str(tmp_path / "results"), 3)
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(dataset, batch_size=1),
+        network=torch.nn.Identity(),
+        val_handlers=[handler],
+        decollate=False,
+    ).run()
+    case = handler.case(0, 0.5, seen, "photo.png")
+    assert np.array_equal(pictures.to_rgb(case.image), np.asarray(Image.open(photo)))
+    assert np.array_equal(case.reference.T, np.asarray(Image.open(mask)))
+    assert np.array_equal(case.predicted, resize_plane(seen["image"], (20, 34)).argmax(0))
+    width, height = Image.open(tmp_path / "results" / "overlays" / "worst_1_photo.png").size
+    tile = round(384 * 20 / 34)
+    assert 3 * tile < width < 3 * 384 and height > 384
 
 
 def test_cases_are_chosen_by_dice_and_never_twice():
