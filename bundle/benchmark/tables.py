@@ -9,6 +9,7 @@ from typing import Any
 
 from bundle.benchmark.statistics import SCORES, Group
 from bundle.benchmark.suite import Suite
+from scripts.run.record import parameter_count
 
 Row = Mapping[str, Any]
 Table = tuple[str, list[str], list[list[str]]]  # title, headings, lines of cells
@@ -68,7 +69,7 @@ def differences(rows: Sequence[Row], suite: Suite) -> dict[str, str]:
 def cells(row: Row, scores: Iterable[str], columns: Mapping[str, str]) -> list[str]:
     """The texts of one line."""
     values = [spread(row.get(name), row.get(f"{name}_sd")) for name in scores]
-    size = f"{row['parameters'] / 1e6:.2f} M" if row["parameters"] else "-"
+    size = parameter_count(row["parameters"]) if row["parameters"] else "-"
     gains = [gain(row, prefix) for prefix in columns]
     minutes = spread(row["minutes"], row["minutes_sd"])
     seeds = f"{row['seeds']}{'*' if row['mixed'] else ''}"

@@ -108,13 +108,18 @@ class RunRecord:
                 "(configs/methods/supervised.yaml does without that stream)"
             )
         logger.info(
-            "%.2f M parameters, on %s; the run is written to %s",
+            "%s parameters, on %s; the run is written to %s",
             *(
-                record["network_parameters"] / 1e6,
+                parameter_count(record["network_parameters"]),
                 describe_device(parameters.get("device")),
                 Path(output_dir).resolve(),
             ),
         )
+
+
+def parameter_count(count: int) -> str:
+    """A number of parameters in millions, below 10 000 in thousands: ``1.36 M``, ``0.06 k``."""
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count / 1e3:.2f} k"
 
 
 def definitions(workflow: Any) -> dict[str, Any]:

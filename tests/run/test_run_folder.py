@@ -12,7 +12,7 @@ import torch
 
 from scripts.errors import InputError
 from scripts.run.folder import check_folders, is_of_run
-from scripts.run.record import definitions
+from scripts.run.record import definitions, parameter_count
 from tests.tiny import error_text, refusal, workflow
 
 
@@ -34,6 +34,11 @@ def test_the_record_says_what_is_trained(data, tmp_path, overlays, trained):
     """Not through a key that stands for another, so that runs of before there was one are the same runs."""
     made = workflow(["train.json", *overlays], network_def=..., dataset_dir=str(data), output_dir=str(tmp_path))
     assert definitions(made)["optimizer"]["params"].startswith(f"$[*{trained}.parameters()")
+
+
+@pytest.mark.parametrize("count, text", [(56, "0.06 k"), (9_999, "10.00 k"), (10_000, "0.01 M"), (1_364_142, "1.36 M")])
+def test_small_networks_are_counted_in_thousands(count, text):
+    assert parameter_count(count) == text
 
 
 def test_a_start_that_was_refused_blocks_no_other(data, tmp_path):
