@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from torch import nn
 
 from bundle.__main__ import main
 from scripts.errors import InputError
 from scripts.losses import PartialCrossEntropy, SegmentationLoss
 from scripts.methods import LessNet, PartialCE
+from scripts.networks import UNet
 from scripts.run.excepthook import asked_for_features
 from scripts.run.parameters import check_annotation, check_device, check_parameters
 from tests.tiny import ROOT, refusal, workflow
@@ -153,7 +153,7 @@ def test_a_rule_that_takes_scribbles_for_masks_is_refused(data, tmp_path):
 
 
 def test_a_rule_without_dice_may_learn_from_scribbles():
-    network = nn.Conv2d(3, 2, 1)
+    network = UNet(3, 2, (4, 4, 8, 8, 8))
     for rule in (PartialCE(network), LessNet(network, loss=PartialCrossEntropy()), None):
         check_annotation("scribble", rule)
     check_annotation("scribble", LessNet(network, loss=SegmentationLoss(dice_weight=0.0)))
