@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from scripts.hosting import handed_over
 logger = logging.getLogger("less_net")
 
 MODES = ("auto", "memory", "disk", "none")
+PLACES = {"memory": "in memory", "disk": "on the disk", "none": "nowhere"}
 SHARE = 0.5  # of what is free that a list of images may take: two more lists, and the training itself, need some too
 FILLERS = 4  # threads that fill the memory
+#: bytes of an image of every list that ``auto`` put in memory, as long as the list lives
+PROMISES: weakref.WeakKeyDictionary[CacheDataset, int] = weakref.WeakKeyDictionary()
 CGROUP_LIMITS = (  # a container may have less memory than its machine: (limit, in use), cgroup 2 and 1
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -42,9 +46,10 @@ def cached_dataset(
     """MONAI's ``CacheDataset``, ``PersistentDataset`` or ``Dataset``, whichever the size of the images allows.
 
     The size is that of the first item after ``transform`` times the number of items. ``auto`` keeps the list in memory
-    while it takes at most half of what is free there, else in files in ``cache_dir`` while those take at most half of
-    the free disk, else it reads the images anew each time. What was chosen, and why, is logged. Where an application
-    runs the bundle, :func:`scripts.data.slices.fit_for_training` comes first.
+    while it takes at most half of what is free there and :func:`promised` to no other list, else in files in
+    ``cache_dir`` while those take at most half of the free disk, else it reads the images anew each time. What was
+    chosen, and why, is logged. Where an application runs the bundle, :func:`scripts.data.slices.fit_for_training` comes
+    first.
 
     Args:
         data: the items of the list.
@@ -63,28 +68,46 @@ def cached_dataset(
         raise InputError("cache is 'disk', but there is no cache_dir: give a folder")
     if cache_dir and handed_over() is not None:
         data = fit_for_training(data, cache_dir)
-    mode, reason = choose(data, transform, cache_dir) if cache == "auto" and len(data) else (cache, "")
+    each = item_bytes(transform(data[0])) if cache == "auto" and len(data) else 0
+    mode, reason = choose(len(data) * each, cache_dir) if each else (cache, "")
     if reason:
-        logger.info("%d images are kept %s: %s", len(data), "on the disk" if mode == "disk" else "nowhere", reason)
+        logger.info("%d images are kept %s: %s", len(data), PLACES[mode], reason)
     if mode in ("memory", "auto"):
         lazy = {"runtime_cache": int(num_workers) == 0}
-        return CacheDataset(data, transform, num_workers=FILLERS, progress=sys.stderr.isatty(), **lazy)
+        dataset = CacheDataset(data, transform, num_workers=FILLERS, progress=sys.stderr.isatty(), **lazy)
+        PROMISES[dataset] = each
+        return dataset
     return PersistentDataset(data, transform, cache_dir) if mode == "disk" else Dataset(data, transform)
 
 
-def choose(data: Sequence[Item], transform: Callable, cache_dir: str | Path | None) -> tuple[str, str]:
-    """(``memory``, ``disk`` or ``none``, why) for a list that is not empty."""
-    needed = len(data) * item_bytes(transform(data[0]))
-    memory = free_memory()
-    if needed <= SHARE * memory:
-        return "memory", ""
-    reason = f"they take {needed / 1e9:.1f} GB, and {memory / 1e9:.1f} GB of memory are free"
+def choose(needed: int, cache_dir: str | Path | None) -> tuple[str, str]:
+    """(``memory``, ``disk`` or ``none``, why) for a list of ``needed`` bytes."""
+    memory, others = free_memory(), promised()
+    reason = f"they take {in_words(needed)}, and {in_words(memory)} of memory are free"
+    if others:
+        reason += f", {in_words(others)} of them promised to other lists"
+    if needed <= SHARE * (memory - others):
+        return "memory", reason
     if cache_dir:
         disk = free_disk(Path(cache_dir))
         if needed <= SHARE * disk:
             return "disk", f"{reason}; in {cache_dir}"
-        reason += f" and {disk / 1e9:.1f} GB of disk"
+        reason += f"; {in_words(disk)} of disk are free"
     return "none", f"{reason}; raise num_workers if reading them holds the training up"
+
+
+def promised() -> int:
+    """Bytes that the lists which ``auto`` put in memory have still to take there.
+
+    What they hold already is counted by the system; a list that is gone promises nothing.
+    """
+    # MONAI has no public way to ask which images a CacheDataset holds
+    return sum(each * sum(held is None for held in dataset._cache) for dataset, each in list(PROMISES.items()))
+
+
+def in_words(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def item_bytes(item: Mapping[str, Any]) -> int:

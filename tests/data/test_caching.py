@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from monai.data import CacheDataset, Dataset, PersistentDataset
 from monai.transforms import Compose, Lambda
 
 from scripts.data import caching
-from scripts.data.caching import cached_dataset, choose, free_disk, free_memory, item_bytes
+from scripts.data.caching import cached_dataset, choose, free_disk, free_memory, item_bytes, promised
 from scripts.errors import InputError
 
 
@@ -36,14 +38,13 @@ def test_size_counts_tensors_only():
 def test_chosen_by_size(monkeypatch, tmp_path, memory, disk, expected):
     monkeypatch.setattr(caching, "free_memory", lambda: memory)
     monkeypatch.setattr(caching, "free_disk", lambda folder: disk)
-    mode, reason = choose(DATA, TRANSFORM, tmp_path)
-    assert mode == expected
-    assert (reason == "") == (mode == "memory")
+    mode, reason = choose(5 * 80, tmp_path)
+    assert mode == expected and reason.startswith("they take 0.0 MB")
 
 
 def test_without_a_folder_nothing_goes_to_the_disk(monkeypatch):
     monkeypatch.setattr(caching, "free_memory", lambda: 0)
-    assert choose(DATA, TRANSFORM, None)[0] == "none"
+    assert choose(400, None)[0] == "none"
 
 
 @pytest.mark.parametrize("cache, kind", [("memory", CacheDataset), ("disk", PersistentDataset), ("none", Dataset)])
@@ -86,11 +87,37 @@ def test_disk_cache_is_found_again(tmp_path):
     assert len(calls) == len(DATA)
 
 
-def test_says_when_images_are_not_kept_in_memory(monkeypatch, tmp_path, caplog):
-    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+@pytest.mark.parametrize("memory, place", [(10**6, "in memory"), (0, "on the disk")])
+def test_says_where_images_are_kept(monkeypatch, tmp_path, caplog, memory, place):
+    monkeypatch.setattr(caching, "free_memory", lambda: memory)
     with caplog.at_level(logging.INFO, logger="less_net"):
         cached_dataset(DATA, TRANSFORM, "auto", tmp_path)
-    assert "5 images are kept on the disk" in caplog.text
+    assert f"5 images are kept {place}: they take 0.0 MB, and {memory / 1e6:.1f} MB of memory are free" in caplog.text
+
+
+@pytest.fixture()
+def no_promises(monkeypatch):
+    """As in a process that has put nothing in memory yet: what earlier tests left may not be collected."""
+    monkeypatch.setattr(caching, "PROMISES", weakref.WeakKeyDictionary())
+
+
+def test_lists_that_fit_one_by_one_do_not_take_the_memory_together(no_promises, monkeypatch):
+    monkeypatch.setattr(caching, "free_memory", lambda: 889)  # a list takes 400, 45 % of it
+    lists = [cached_dataset(DATA, TRANSFORM) for _ in range(3)]
+    assert [type(one) for one in lists] == [CacheDataset, Dataset, Dataset]
+
+
+def test_a_promise_shrinks_as_the_memory_fills_and_ends_with_its_list(no_promises, monkeypatch):
+    monkeypatch.setattr(caching, "free_memory", lambda: 10**6)
+    lazy, other = cached_dataset(DATA, TRANSFORM), cached_dataset(DATA, TRANSFORM)
+    assert promised() == 800
+    [lazy[index] for index in (0, 3)]
+    assert promised() == 800 - 2 * 80
+    full = cached_dataset(DATA, TRANSFORM, num_workers=2)  # filled before it is returned
+    assert len(full) == 5 and promised() == 640
+    del other
+    gc.collect()
+    assert promised() == 240
 
 
 def test_empty_list():
