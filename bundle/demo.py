@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from bundle.group_option import add_group_pattern
 from scripts.data import load_datalist
 from scripts.data.files import Item, images_by_stem, stem
 from scripts.errors import InputError
@@ -27,9 +28,13 @@ QUICK = {"image_size": 128, "max_epochs": 8, "epoch_length": 100, "val_interval"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="", help="dataset folder; without it the embedded synthetic set")
     parser.add_argument("--output", default="", help="new folder for the results (default: output/demo-<time>)")
-    parser.add_argument("--label-ratio", default="", help="share or number of labelled images to use")
-    parser.add_argument("--num-classes", type=int, default=2, help="classes of the masks with background (default: 2)")
-    parser.add_argument("--in-channels", type=int, default=3, help="channels of the images (default: 3)")
+    parser.add_argument("--label-ratio", "--label_ratio", default="", help="share or number of labelled images to use")
+    classes = "classes of the masks with background (default: 2)"
+    parser.add_argument("--num-classes", "--num_classes", type=int, default=2, help=classes)
+    add_group_pattern(parser, "none")
+    parser.add_argument(
+        "--in-channels", "--in_channels", type=int, default=3, help="channels of the images (default: 3)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -41,11 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
     ratio = arguments.label_ratio or ("1.0" if dataset else "0.1")
     network = {name: getattr(arguments, name) for name in ("num_classes", "in_channels")}
     common = {"image_size": QUICK["image_size"], "dataset_dir": dataset, "label_ratio": ratio} | network
+    common |= {"group_pattern": arguments.group_pattern} if arguments.group_pattern else {}
     train = "configs/train.json"
     bundle("training", train, {**QUICK, **common, "output_dir": output})
     weights = output / BEST
     bundle("evaluating", [train, "configs/evaluate.json"], {**common, "output_dir": output, "ckpt_path": weights})
-    images = image_folder(dataset, arguments.num_classes, output / "images")
+    images = image_folder(dataset, arguments.num_classes, output / "images", arguments.group_pattern)
     predictions = output / "predictions"
     settings = {"image_size": QUICK["image_size"], "dataset_dir": images, "output_dir": predictions} | network
     bundle("inferring", "configs/inference.json", {**settings, "ckpt_path": weights})
@@ -63,12 +69,13 @@ def bundle(run_id: str, config: str | list[str], overrides: dict) -> None:
         raise InputError(f"the command above stopped with exit code {code}; mend what it says and start again")
 
 
-def image_folder(dataset: str, num_classes: int, links: Path) -> Path:
+def image_folder(dataset: str, num_classes: int, links: Path, group_pattern: str | None = None) -> Path:
     """The folder to predict: that of the data set if it holds its images and nothing else, else one with links to them.
 
     Masks may lie beside the images, and every patient may have a folder.
     """
-    datalist = load_datalist(dataset, num_classes=num_classes, synthetic_dir=str(ROOT / "data" / "synthetic"))
+    common = {"synthetic_dir": str(ROOT / "data" / "synthetic"), "group_pattern": group_pattern}
+    datalist = load_datalist(dataset, num_classes=num_classes, **common)
     items: dict[str, Item] = {item["key"]: item for part in datalist.values() for item in part}
     images = {Path(item["image"]) for item in items.values()}
     folder = min(images).parent

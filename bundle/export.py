@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bundle.benchmark.suite import ROOT
+from bundle.group_option import add_group_pattern
 from scripts import export, overrides
 from scripts.data import load_datalist
 from scripts.data.checks import PATIENCE, check_images
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers import StrictCheckpointLoader
+from scripts.handlers.weights import patterns_of
 from scripts.run.environment import installed
 from scripts.run.parameters import check_parameters
 
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{key}", type=yaml.safe_load, help="as in training (default: the config's)")
     parser.add_argument("--formats", default="", help=f"of {','.join(FILES)} (default: all; int8 with --calibration)")
     parser.add_argument("--calibration", default="", metavar="DATASET", help="its training images set int8's ranges")
+    add_group_pattern(parser, "that of the run of --weights, on its data")
     parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier export")
 
 
@@ -83,7 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_parameters(settings)
     network = parser.get_parsed_content("network").eval()
     StrictCheckpointLoader(arguments.weights, network, settings)()
-    images = calibration_images(arguments.calibration, parser, settings) if "int8" in formats else []
+    images: list[Tensor] = []
+    if "int8" in formats:
+        patterns = patterns_of(arguments.weights, arguments.calibration, arguments.group_pattern)
+        images = calibration_images(arguments.calibration, parser, settings, patterns)
     contents, report, left_out = {}, {}, {}
     for form, export_it in exporters(network, settings, images).items():
         name = FILES[form]
@@ -202,9 +208,15 @@ def shapes(settings: Mapping[str, Any]) -> list[tuple[int, int, int, int]]:
     return [(batch, settings["in_channels"], *size) for batch in (1, 3) for size in sizes]
 
 
-def calibration_images(dataset: str, parser: ConfigParser, settings: Mapping[str, Any]) -> list[Tensor]:
-    """Up to :data:`IMAGES` training images, evenly over the list, through the config's own preprocessing."""
-    lists = load_datalist(dataset, num_classes=settings["num_classes"])
+def calibration_images(
+    dataset: str, parser: ConfigParser, settings: Mapping[str, Any], patterns: Mapping[str, str]
+) -> list[Tensor]:
+    """Up to :data:`IMAGES` training images, evenly over the list, through the config's own preprocessing.
+
+    ``patterns`` are those of the run's split (:func:`scripts.handlers.weights.patterns_of`): of a calibration on test
+    images the accuracy of the 8 bits there could not be told.
+    """
+    lists = load_datalist(dataset, num_classes=settings["num_classes"], **patterns)
     items = lists["training"] + lists["unlabeled"]
     places = np.linspace(0, len(items) - 1, min(IMAGES, len(items))).round().astype(int)
     chosen = [{"image": items[place]["image"]} for place in places]

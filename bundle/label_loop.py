@@ -14,6 +14,7 @@ import signal
 import time
 from pathlib import Path
 
+from bundle.group_option import add_group_pattern
 from bundle.label import add_settings, require_monai_label, settings_of
 from bundle.label_loop_curve import draw, write_rows
 from bundle.label_loop_replay import ORDERS, Plan, Replay
@@ -22,6 +23,7 @@ from scripts.data.files import Item, absolute
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.handlers.weights import patterns_of
 
 HELP = "replay a clinician against a MONAI Label server: Dice by number of labelled images, for several orders"
 RECORD = "loop.json"
@@ -31,6 +33,7 @@ FREE = ("output", "command", "orders", "seeds")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("--data", required=True, metavar="DIR", help="dataset folder with masks, as training reads it")
+    add_group_pattern(parser, "that of the run of --weights, on its data")
     parser.add_argument("--output", required=True, metavar="DIR", help="for curve, table and servers; resumed if begun")
     parser.add_argument("--images", type=int, default=60, help="training images that may be labelled (default: 60)")
     parser.add_argument("--test-images", type=int, default=60, help="test images that are scored (default: 60)")
@@ -84,7 +87,11 @@ def images_of(arguments: argparse.Namespace, plan: Plan) -> tuple[list[Item], li
     """
     if min(plan.start, plan.add, plan.epochs, arguments.test_images) < 1 or plan.rounds < 0:
         raise InputError("--start, --add, --epochs and --test-images take 1 or more, --rounds 0 or more")
-    lists = load_datalist(arguments.data, num_classes=plan.classes())
+    patterns = patterns_of(plan.settings.weights, arguments.data, arguments.group_pattern)
+    try:
+        lists = load_datalist(arguments.data, num_classes=plan.classes(), **patterns)
+    except InputError as error:  # it names the option of a training
+        raise InputError(str(error).replace("--num_classes ", "--set num_classes=")) from error
     pool, test = lists["training"][: arguments.images], lists["test"][: arguments.test_images]
     if len(pool) < plan.needed() or not test:
         raise InputError(

@@ -13,12 +13,14 @@ from PIL import Image
 
 from bundle.__main__ import main
 from bundle.bench import DOCUMENT, chart, tables
+from bundle.bench.accuracy import validation_dice
 from bundle.bench.contenders import ARCHITECTURES, ONNX, TORCH, Contender, Networks, contenders, size_of
 from bundle.bench.memory import peak_memory
 from bundle.bench.timing import SLOW, TIMED, cores, interleaved, quartiles
 from bundle.bench.training import SHARES, Setting, rules, trainer_of, trainings
 from scripts.errors import InputError
-from scripts.networks import UNet
+from scripts.networks import LESSNet, UNet
+from tests.folders import mixed_folder, pairs
 from tests.tiny import ROOT
 
 
@@ -227,3 +229,19 @@ def test_tables_go_between_the_marks(tmp_path):
         tables.into_document("new", tmp_path / "none.md")
     content = DOCUMENT.read_text()
     assert content.count(tables.BEGIN) == content.count(tables.END) == 1
+
+
+def test_more_classes_and_the_split_of_the_run(tmp_path, capsys):
+    photos, data = mixed_folder(tmp_path / "photos", pairs(10, 64, classes=3)), str(tmp_path / "data")
+    assert main(["prepare", str(photos), "--output", data, "--values", "254=1,255=2"]) == 0
+    command = ["bench", "--quick", "--parts", "read", "--device", "cpu", "--data", data, "--image_size", "64"]
+    assert main([*command, "--output", str(tmp_path / "a")]) == 2
+    assert "pass --num_classes 3" in capsys.readouterr().err
+    networks = Networks([], LESSNet(out_channels=3).state_dict(), torch.device("cpu"), num_classes=3)
+    ((_, (row,)),) = validation_dice([Contender(ARCHITECTURES[0], TORCH)], networks, data, 64, {})
+    assert 0 <= row["dice"] <= 100 and row["images"] >= 1
+    parameters = {"num_classes": 3, "group_pattern": "(", "dataset_dir": data}
+    (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters}))
+    command += ["--weights", str(tmp_path / "model.pt")]  # its file is not read before the data are
+    assert main([*command, "--output", str(tmp_path / "b")]) == 2
+    assert "group_pattern '(' is not a regular expression" in capsys.readouterr().err

@@ -52,3 +52,17 @@ def test_images_among_masks_or_in_several_folders_are_linked(tmp_path, synthetic
     assert folder == tmp_path / "links"
     linked = sorted(path.resolve().read_bytes() for path in folder.iterdir())
     assert linked == sorted(path.read_bytes() for path in (mixed / "images").glob("*/*"))
+
+
+def test_options_are_spelt_as_the_sentences_of_a_training_name_them(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(demo, "bundle", lambda run_id, config, overrides: calls.append((run_id, overrides)))
+    monkeypatch.setattr(demo, "image_folder", lambda *arguments: calls.append(("images", arguments)))
+    monkeypatch.setattr(demo, "summarise", lambda *arguments: None)
+    words = ["--group_pattern", "^(P)", "--num_classes", "3", "--in_channels", "1", "--label_ratio", "0.5"]
+    assert main(["demo", "--data", str(tmp_path), "--output", str(tmp_path / "out"), *words]) == 0
+    found = {name: overrides for name, overrides in calls}
+    for name in ("training", "evaluating"):  # else the run's split would not be the one that is evaluated
+        assert found[name]["group_pattern"] == "^(P)" and found[name]["num_classes"] == 3
+    assert found["images"] == (str(tmp_path), 3, tmp_path / "out" / "images", "^(P)")
+    assert "group_pattern" not in found["inferring"] and found["inferring"]["in_channels"] == 1

@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -171,3 +172,18 @@ def test_a_network_that_is_nowhere_is_named(tmp_path, capsys):
     words = ["--config", str(ROOT / "configs" / "inference.json"), str(tmp_path / "own.json")]
     assert main(["export", "--output", str(tmp_path / "out"), *words]) == 2
     assert "network_def: there is no nowhere.Net: correct its _target_" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_calibration_images_are_of_the_split_of_the_run(small, synthetic_set, tmp_path, capsys, of_run):
+    """A pattern that cannot be read shows that it is: that of the run beside the weights, and the one that is given."""
+    weights, *rest = small[1][1:]
+    shutil.copyfile(weights, tmp_path / "weights.pt")
+    words = ["--weights", str(tmp_path / "weights.pt"), *rest, "--calibration", str(synthetic_set), "--formats", "int8"]
+    if of_run:
+        parameters = {"group_pattern": "(", "dataset_dir": str(synthetic_set)}
+        (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters}))
+    else:
+        words += ["--group_pattern", "("]
+    assert main(["export", "--output", str(tmp_path / "out"), *words]) == 2
+    assert "group_pattern '(' is not a regular expression" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from bundle.bench import chart, tables
 from bundle.bench.measurement import PARTS, Measurement, machine
 from bundle.bench.timing import cores, use
 from bundle.benchmark.suite import ROOT
+from bundle.group_option import add_group_pattern
 from scripts import pictures
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -34,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda if there is one)")
     parser.add_argument("--weights", default=str(ROOT / "models" / "model.pt"), help="of LESSNet")
     parser.add_argument("--data", default="", metavar="DATASET", help="its Dice in 8 bits is compared (with --weights)")
+    add_group_pattern(parser, "that of the run of --weights, on its data")
+    parser.add_argument(
+        "--num-classes",
+        "--num_classes",
+        type=int,
+        help="with background (default: those of the run of --weights, or 2)",
+    )
     parser.add_argument("--image_size", type=yaml.safe_load, default=256, help="of --data, as in training")
     parser.add_argument(
         "--results", default="", metavar="FILE", help="results.json of a suite: accuracies for the plot"

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,19 +20,24 @@ from scripts.streaming import FramePredictor
 
 
 def validation_dice(
-    contenders: Sequence[Contender], networks: Networks, data: str, size: int
+    contenders: Sequence[Contender], networks: Networks, data: str, size: int, patterns: Mapping[str, str]
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(what was scored, a row) for each contender: mean Dice in percent over the images with their masks."""
-    items = load_datalist(data, num_classes=2)["validation"]
-    reader = MaskReader(num_classes=2)
+    """(what was scored, a row) for each contender: mean Dice in percent over the images with their masks.
+
+    ``patterns`` are those of the run's split (:func:`scripts.handlers.weights.patterns_of`).
+    """
+    classes = networks.num_classes
+    items = load_datalist(data, num_classes=classes, **patterns)["validation"]
+    reader = MaskReader(classes)
+    settings = {"image_size": size, "num_classes": classes}
     for contender in contenders:
-        parser: ConfigParser = read_config([str(ROOT / "configs" / "inference.json")], {"image_size": size})
+        parser: ConfigParser = read_config([str(ROOT / "configs" / "inference.json")], settings)
         parser["bundle_root"], parser["device"] = str(ROOT), networks.device
         predictor, found = FramePredictor(parser, networks.ready(contender)), []
         for item in items:
             mask = predictor(decode(item["image"]), item["key"])
             reference = reader.get_data(item["label"])[0][0].T.copy()
-            counts = confusion_counts(torch.as_tensor(mask)[None], torch.as_tensor(reference)[None], num_classes=2)
+            counts = confusion_counts(torch.as_tensor(mask)[None], torch.as_tensor(reference)[None], classes)
             found.append(float(image_dice(counts)))
         dice = 100 * sum(found) / len(found)
         yield f"Dice of {contender.name}", [{"name": contender.name, "images": len(items), "size": size, "dice": dice}]

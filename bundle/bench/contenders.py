@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -28,14 +29,14 @@ class Architecture:
 
     Attributes:
         name: in tables.
-        build: makes it, with random weights, 3 channels in and 2 classes out.
+        build: makes it, with random weights, 3 channels in and ``out_channels`` (2 by default) classes out.
         backends: what computes it.
         suite: its name in the suites of ``python -m bundle benchmark``, for accuracies.
         note: what it stands for.
     """
 
     name: str
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     backends: Sequence[str] = (TORCH,)
     suite: str = ""
     note: str = ""
@@ -61,32 +62,34 @@ class SegFormerB0(nn.Module):
         InputError: transformers is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, out_channels: int = 2) -> None:
         super().__init__()
         try:
             transformers = import_module("transformers")
         except ImportError as error:
             raise InputError("the package transformers is not installed") from error
-        self.network = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(num_labels=2))
+        self.network = transformers.SegformerForSemanticSegmentation(
+            transformers.SegformerConfig(num_labels=out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.network(pixel_values=x).logits
         return nn.functional.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def monai_unet(channels: Sequence[int], units: int) -> nn.Module:
+def monai_unet(channels: Sequence[int], units: int, out_channels: int = 2) -> nn.Module:
     """MONAI's U-Net with strided convolutions, halving at every level."""
-    return MonaiUNet(2, 3, 2, channels=channels, strides=(2,) * (len(channels) - 1), num_res_units=units)
+    return MonaiUNet(2, 3, out_channels, channels=channels, strides=(2,) * (len(channels) - 1), num_res_units=units)
 
 
 ARCHITECTURES = (
     Architecture("LESSNet", LESSNet, (TORCH, ONNX, INT8), "lessnet"),
     Architecture("SSL4MIS U-Net", SSL4MISUNet, (TORCH, ONNX), "unet_ssl4mis", "what SSL4MIS, UniMatch and BCP run"),
     Architecture("MONAI BasicUNet 16-256", UNet, (TORCH,), "unet"),
-    Architecture("MONAI UNet 16-256", lambda: monai_unet((16, 32, 64, 128, 256), 2), note="residual units: 2"),
+    Architecture("MONAI UNet 16-256", partial(monai_unet, (16, 32, 64, 128, 256), 2), note="residual units: 2"),
     Architecture("MobileNetV2-0.5 U-Net", TimmUNet, (TORCH,), "timm_unet"),
     Architecture("SegFormer-B0", SegFormerB0, note="of transformers, random weights"),
-    Architecture("MONAI UNet 8-64", lambda: monai_unet((8, 16, 24, 32, 64), 0), note="the size class of EGE-UNet"),
+    Architecture("MONAI UNet 8-64", partial(monai_unet, (8, 16, 24, 32, 64), 0), note="the size class of EGE-UNet"),
 )
 
 
@@ -119,10 +122,13 @@ class Networks:
         images: (1, 3, X, Y) each, that set the ranges of INT8.
         weights: ``state_dict`` of LESSNet; None: random weights.
         device: of what PyTorch computes; ONNX Runtime computes on the CPU.
+        num_classes: that every network tells apart, background included.
     """
 
-    def __init__(self, images: Sequence[Tensor], weights: dict[str, Any] | None, device: torch.device) -> None:
-        self.images, self.weights, self.device = images, weights, device
+    def __init__(
+        self, images: Sequence[Tensor], weights: dict[str, Any] | None, device: torch.device, num_classes: int = 2
+    ) -> None:
+        self.images, self.weights, self.device, self.num_classes = images, weights, device, num_classes
         self.built: dict[str, nn.Module] = {}
         self.files: dict[Contender, bytes] = {}
 
@@ -130,7 +136,7 @@ class Networks:
         """The architecture in PyTorch, in evaluation mode; on the CPU until it was :meth:`ready` on the device."""
         if architecture.name not in self.built:
             torch.manual_seed(0)
-            network = architecture.build().eval()
+            network = architecture.build(out_channels=self.num_classes).eval()
             if self.weights is not None and isinstance(network, LESSNet):
                 network.load_state_dict(self.weights)
             self.built[architecture.name] = network

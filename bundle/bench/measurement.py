@@ -28,6 +28,7 @@ from bundle.benchmark.suite import ROOT
 from bundle.export import calibration_images, read_config
 from scripts.data import write_synthetic_set
 from scripts.handlers import StrictCheckpointLoader
+from scripts.handlers.weights import patterns_of, run_of
 from scripts.networks import LESSNet
 from scripts.report import duration
 from scripts.run.environment import versions
@@ -63,6 +64,9 @@ class Measurement:
     ) -> None:
         self.arguments, self.parts, self.device, self.work = arguments, parts, device, work
         self.quick, self.allowed = arguments.quick, allowed
+        trained = run_of(arguments.weights).get("parameters", {}).get("num_classes")
+        self.num_classes = int(arguments.num_classes or trained or 2)
+        self.patterns = patterns_of(arguments.weights, arguments.data, arguments.group_pattern)
         self.contenders, self.skipped = contenders(self.quick)
         self.threads = sorted({1, min(2, len(allowed))})
         sizes, batches = ((64,), (1, 2)) if self.quick else ((256, 512), (1, 16))
@@ -103,12 +107,12 @@ class Measurement:
     def networks(self, data: Path) -> Networks:
         """The contenders, INT8 calibrated on training images of ``--data``, or on synthetic ones."""
         size = self.arguments.image_size if self.arguments.data else (64 if self.quick else 256)
-        settings = {"num_classes": 2, "in_channels": 3, "image_size": size}
+        settings = {"num_classes": self.num_classes, "in_channels": 3, "image_size": size}
         parser = read_config([str(ROOT / "configs" / "inference.json")], {**settings, "bundle_root": str(ROOT)})
-        images = calibration_images(self.arguments.data or str(data), parser, settings)
-        lessnet = LESSNet()
-        StrictCheckpointLoader(self.arguments.weights, lessnet, {"in_channels": 3, "num_classes": 2})()
-        return Networks(images[:8] if self.quick else images, lessnet.state_dict(), self.device)
+        images = calibration_images(self.arguments.data or str(data), parser, settings, self.patterns)
+        lessnet = LESSNet(out_channels=self.num_classes)
+        StrictCheckpointLoader(self.arguments.weights, lessnet, {"in_channels": 3, "num_classes": self.num_classes})()
+        return Networks(images[:8] if self.quick else images, lessnet.state_dict(), self.device, self.num_classes)
 
     def facts(self, networks: Networks, size: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Size and memory of every contender."""
@@ -137,4 +141,4 @@ class Measurement:
         """LESSNet in each form on the validation images of ``--data``."""
         use(self.threads[-1], self.allowed)
         chosen = [one for one in self.contenders if one.architecture.name == "LESSNet"]
-        yield from validation_dice(chosen, networks, self.arguments.data, self.arguments.image_size)
+        yield from validation_dice(chosen, networks, self.arguments.data, self.arguments.image_size, self.patterns)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peak memory of a network, in a process of its own, which nothing else has filled before.
 
-``python -m bundle.bench.memory NAME SIZE [FILE.onnx]`` prints bytes: how much more was resident at the peak of loading
-the network and of three answers to one image than before, with the libraries already loaded.
+``python -m bundle.bench.memory NAME SIZE CLASSES [FILE.onnx]`` prints bytes: how much more was resident at the peak
+of loading the network and of three answers to one image than before, with the libraries already loaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def peak_memory(contender: Contender, networks: Networks, size: int) -> float | 
     if contender.backend == TORCH and networks.device.type == "cuda":
         return gpu_memory(networks.ready(contender), size, networks.device)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "ignore", "-m", "bundle.bench.memory", contender.architecture.name, str(size)]
+        command = [sys.executable, "-W", "ignore", "-m", "bundle.bench.memory", contender.architecture.name]
+        command += [str(size), str(networks.num_classes)]
         if contender.backend != TORCH:
             file = Path(folder) / "model.onnx"
             file.write_bytes(networks.file(contender))
@@ -66,7 +67,7 @@ def resident(peak: bool = False) -> int:
 
 
 @torch.no_grad()
-def main(name: str, size: str, file: str = "") -> None:
+def main(name: str, size: str, classes: str, file: str = "") -> None:
     """Prints the bytes."""
     torch.set_num_threads(1)
     if file:
@@ -76,7 +77,7 @@ def main(name: str, size: str, file: str = "") -> None:
     if not file:
         torch.nn.Conv2d(3, 8, 3)(image)  # the libraries' own buffers
     before = resident()
-    network = OnnxNetwork(file) if file else architecture.build().eval()
+    network = OnnxNetwork(file) if file else architecture.build(out_channels=int(classes)).eval()
     for _ in range(3):
         network(image)
     print(max(0, resident(peak=True) - before))

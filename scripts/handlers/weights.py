@@ -125,6 +125,23 @@ def run_of(path: str) -> dict[str, Any]:
     return content
 
 
+def patterns_of(path: str | Path | None, dataset_dir: str, group_pattern: str | None = None) -> dict[str, str]:
+    """The patterns that split a data set as in the training of weights, as arguments of ``load_datalist``.
+
+    Args:
+        path: of the weights; ``run.json`` beside them tells the patterns.
+        dataset_dir: the data set; for another one than that of the training its patterns say nothing.
+        group_pattern: what the user gave, which counts more.
+
+    Raises:
+        InputError: ``run.json`` is damaged.
+    """
+    parameters = run_of(str(path)).get("parameters", {}) if path else {}
+    known = {key: parameters.get(key) for key in SPLIT if is_trained_on(str(weights), dataset_dir)}
+    known["group_pattern"] = group_pattern or known.get("group_pattern")
+    return {key: value for key, value in known.items() if value}
+
+
 def trained_network(path: str) -> str:
     """What ``run.json`` beside weights says of their network, as the end of a sentence."""
     inner = (run_of(path).get("definitions") or {}).get("network_def")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from scripts.errors import InputError
-from scripts.handlers.weights import StrictCheckpointLoader
+from scripts.handlers.weights import StrictCheckpointLoader, patterns_of
 from scripts.networks import LESSNet
 
 
@@ -124,3 +124,14 @@ def test_weights_that_the_user_may_have_meant_are_named(tmp_path, caplog):
     assert not caplog.records or "pass --ckpt_path" not in caplog.text
     StrictCheckpointLoader(shared, a_network(), own=own)()
     assert f"{own} is there too: to use it, pass --ckpt_path {own}" in caplog.text
+
+
+def test_the_patterns_of_a_run_are_those_of_its_data_alone(tmp_path):
+    weights, data = tmp_path / "model.pt", str(tmp_path / "data")
+    assert patterns_of(weights, data) == patterns_of(None, data) == {}
+    parameters = {"dataset_dir": data, "group_pattern": "^(P)", "volume_pattern": None}
+    (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters}))
+    assert patterns_of(weights, data) == {"group_pattern": "^(P)"}
+    assert patterns_of(weights, data, "^(Q)") == {"group_pattern": "^(Q)"}
+    assert patterns_of(weights, str(tmp_path / "other")) == {}
+    assert patterns_of(weights, str(tmp_path / "other"), "^(Q)") == {"group_pattern": "^(Q)"}

@@ -9,8 +9,12 @@ from importlib.util import find_spec
 
 import pytest
 
-from bundle.label_loop import claim
+from bundle.__main__ import main, make_parser
+from bundle.label import settings_of
+from bundle.label_loop import claim, images_of
+from bundle.label_loop_replay import Plan
 from scripts.errors import InputError
+from tests.folders import mixed_folder, pairs
 from tests.tiny import ROOT
 
 QUICK = ["image_size=32", "epoch_length=2", "batch_size=2", "unlabelled_batch_size=2"]
@@ -33,6 +37,22 @@ def test_a_folder_is_taken_by_one_loop(tmp_path):
     (tmp_path / "other").write_text("")
     with pytest.raises(InputError, match="is in use"):
         claim(tmp_path, arguments)
+
+
+def test_the_data_are_split_by_the_pattern_and_other_classes_are_told_in_options_of_the_command(tmp_path):
+    photos, data = mixed_folder(tmp_path / "photos", pairs(10, classes=3)), str(tmp_path / "data")
+    assert main(["prepare", str(photos), "--output", data, "--values", "254=1,255=2"]) == 0
+
+    def images(*words):
+        words = ["label-loop", "--data", data, "--output", str(tmp_path / "out"), *words]
+        arguments = make_parser().parse_args(words)
+        return images_of(arguments, Plan(1, 1, 1, 1, settings_of(arguments)))
+
+    with pytest.raises(InputError, match="has 3 classes, but num_classes is 2: pass --set num_classes=3"):
+        images()
+    assert all(images("--set", "num_classes=3"))
+    with pytest.raises(InputError, match="is not a regular expression"):
+        images("--set", "num_classes=3", "--group_pattern", "(")
 
 
 @pytest.mark.skipif(not find_spec("monailabel"), reason="MONAI Label is not installed: run `make test-label`")
