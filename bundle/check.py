@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.group_option import add_group_pattern
 from scripts.data.survey import Survey, survey
 from scripts.data.survey_report import report
 from scripts.errors import InputError
@@ -41,6 +42,7 @@ HEADINGS = {
     "duplicate_with_other_mask": "equal images with different masks",
     "duplicate": "equal images",
     "lossy_mask": "masks stored as JPEG",
+    "names_alike": "names that begin alike",
     "mixed_channels": "mixed numbers of channels",
     "mixed_orientations": "mixed orientations",
 }
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ignore-value", type=int, help="mask value that is no class (default: as datalist.json notes, else 255)"
     )
     parser.add_argument("--volume-pattern", help="regular expression that finds the volume in the name of a slice")
-    parser.add_argument("--group-pattern", help="regular expression that finds the patient or video in a name")
+    add_group_pattern(parser, "none")
     parser.add_argument("--output", help="folder for pictures: samples, lesion sizes, class shares")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 

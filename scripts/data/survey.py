@@ -16,6 +16,7 @@ from scripts.data.decode import Decoded
 from scripts.data.files import Collection, Item
 from scripts.data.listings import read_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
+from scripts.data.selection import NAME_START, shared_starts
 from scripts.data.tallies import Facts, MaskTally, facts_of
 from scripts.data.tolerant import SIDE_OF, all_lists, read_past_faults, shared_groups
 from scripts.errors import InputError
@@ -93,6 +94,7 @@ def survey(
     found = Survey(str(dataset), all_lists(collection, str(dataset), problems), problems)
     found.problems += [*listed_twice(found.lists, "key"), *listed_twice(found.lists, "image")]
     found.problems += shared_groups(found.lists, collection.source or "the data list")
+    found.notes += _names_alike(collection, found.dataset)
     noted_classes, noted_value = _noted(collection, problems)
     if ignore_value is None:
         # of more classes than are noted, the noted value may be one
@@ -104,6 +106,19 @@ def survey(
     images = ImageReader(in_channels) if in_channels else None
     _Census(found, num_classes, ignore_value).take(entries, images)
     return found
+
+
+def _names_alike(collection: Collection, dataset: str) -> Iterator[Problem]:
+    """What training warns of: names that look like several images a patient, where nothing tells the groups."""
+    if collection.split or any(item["group"] != key for key, item in collection.items.items()):
+        return
+    if starts := shared_starts(list(collection.items)):
+        message = (
+            f"The names of the {len(collection.items)} images begin in {len(starts)} ways ({', '.join(starts[:3])}, "
+            "...), but each image is split on its own: if that is one patient or video, add --group_pattern "
+            f"'{NAME_START.pattern}' here and in training, or scores will be too good."
+        )
+        yield Problem("names_alike", dataset, message)
 
 
 def _noted(collection: Collection, problems: list[Problem]) -> tuple[int | None, int | None]:

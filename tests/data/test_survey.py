@@ -17,6 +17,7 @@ from scripts.data.survey import survey
 from scripts.data.survey_report import report
 from scripts.data.tallies import lesion_sizes, quantiles, shares
 from scripts.errors import InputError
+from tests.folders import pairs
 
 KEYS = [f"k{index:02d}" for index in range(12)]
 SPLIT = {"train": KEYS[:8], "val": KEYS[8:10], "test": KEYS[10:]}
@@ -384,3 +385,17 @@ def test_values_of_16_bits_are_told_without_a_range_of_classes_that_nobody_gave(
     assert problem.kind == "mask_values" and "the value 65535" in problem.message
     assert "prepare --values 65535=1'" in problem.message and "classes are" not in problem.message
     assert "the classes are 0 to 1" in survey(root, num_classes=2).problems[0].message
+
+
+def test_names_that_look_like_several_images_a_patient_are_a_note(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for index, (image, mask) in enumerate(pairs(12)):
+        name = f"P{index // 3}_frame{index % 3}.png"
+        save(image, tmp_path / "images" / name)
+        save(mask, tmp_path / "masks" / name)
+    found = survey(tmp_path)
+    (note,) = [vars(note) for note in found.notes]
+    assert not found.problems and note["kind"] == "names_alike"
+    assert "begin in 4 ways (P0, P1, P2, ...)" in note["message"] and "--group_pattern" in note["message"]
+    assert survey(tmp_path, group_pattern=r"^(P\d+)_").notes == []
