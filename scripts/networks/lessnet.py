@@ -128,7 +128,7 @@ class LESSNet(SegmentationNetwork):
         (B, in_channels, X, Y) float in [0, 1] -> logits (B, out_channels, X, Y).
 
     Raises:
-        InputError: unknown backbone, or a ``pretrained`` file that is missing or of another network.
+        InputError: unknown backbone, a ``pretrained`` file that is missing or of another network, or no download.
 
     Example:
         >>> LESSNet(in_channels=3, out_channels=2)(torch.rand(1, 3, 97, 130)).shape
@@ -201,6 +201,13 @@ def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn
         encoder = timm.create_model(
             backbone, pretrained=bool(pretrained), features_only=True, in_chans=in_channels, **overlay
         )
+    except OSError as error:  # what requests and huggingface_hub raise is one
+        if overlay:
+            raise
+        raise InputError(
+            f"pretrained: the weights of {backbone} could not be downloaded ({first_sentence(error)}): give a file by "
+            "--network_def#pretrained <file>, or leave it out"
+        ) from error
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         if not overlay:
             raise
@@ -210,6 +217,11 @@ def build_encoder(backbone: str, in_channels: int, pretrained: bool | str) -> nn
     if overlay:
         check_pretrained(encoder, backbone, str(pretrained))
     return take_any_size(encoder)
+
+
+def first_sentence(error: Exception) -> str:
+    """The begin of an error's text, which may run over many lines of advice; its name where it has none."""
+    return " ".join(str(error).split()).split(". ")[0] or type(error).__name__
 
 
 def check_pretrained(encoder: nn.Module, backbone: str, path: str) -> None:

@@ -28,7 +28,7 @@ class TimmUNet(SegmentationNetwork):
         pretrained: True loads timm's published weights (needs the network), a path loads them from that file.
 
     Raises:
-        InputError: unknown backbone, or a ``pretrained`` file that is missing or of another network.
+        InputError: unknown backbone, a ``pretrained`` file that is missing or of another network, or no download.
     """
 
     def __init__(

@@ -4,6 +4,7 @@
 
 import io
 
+import huggingface_hub
 import onnxruntime
 import pytest
 import timm
@@ -149,6 +150,14 @@ class TestLESSNet(NetworkTests):
         with pytest.raises(InputError, match="backbone: timm has no model 'mobilevit_xxxs'"):
             self.make(backbone="mobilevit_xxxs")
         self.make(pretrained="false")  # as the command line hands it over
+
+    def test_pretrained_without_a_network_is_one_sentence(self, tmp_path, monkeypatch):
+        # what HF_HUB_OFFLINE=1 sets, which is read on import; without it the download is tried again for a while
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        told = "weights of mobilevit_xxs could not be downloaded .*: give a file by --network_def#pretrained <file>, or"
+        with pytest.raises(InputError, match=told):
+            self.make(pretrained="true")
 
 
 class TestUNet(NetworkTests):
