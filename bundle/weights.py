@@ -8,7 +8,7 @@ import argparse
 import csv
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,21 @@ def section(output: Path, metrics: Mapping[str, Any], arguments: argparse.Namesp
         f"{counts.get('validation', 0)} to choose the epoch, {metrics['images']} to test once. {iterations} iterations "
         f"in {duration(seconds)} on {metrics['device']}."
     )
-    files = "','".join(["configs/train.json", *arguments.config])
-    extra = "".join(
-        f" --{key} {shlex.quote(value)}" for key, value in assignments(arguments.settings, "--settings").items()
-    )
-    command = f"python -m monai.bundle run training --config_file \"['{files}']\" --dataset_dir <data>{extra} "
-    return "\n".join([training, "", table(metrics), "", f"`{command}--output_dir <run>`"])
+    files = ["configs/train.json", *arguments.config]
+    settings = assignments(arguments.settings, "--settings")
+    commands = [
+        command("training", files, settings),
+        f"{command('evaluating', [*files, 'configs/evaluate.json'], settings)} --ckpt_path <run>/{BEST}",
+    ]
+    return "\n\n".join([training, table(metrics), *(f"`{line}`" for line in commands)])
+
+
+def command(run_id: str, files: Sequence[str], settings: Mapping[str, str]) -> str:
+    """A run of the bundle as a reader types it, with places for the folders."""
+    extra = "".join(f" --{key} {shlex.quote(value)}" for key, value in settings.items())
+    listed = "','".join(files)
+    start = f"python -m monai.bundle run {run_id} --config_file \"['{listed}']\""
+    return f"{start} --dataset_dir <data>{extra} --output_dir <run>"
 
 
 def table(metrics: Mapping[str, Any]) -> str:

@@ -53,6 +53,10 @@ def test_the_model_card_tells_the_figures_of_the_evaluation_and_how_they_were_ma
         assert f"{100 * metrics['scores'][key]:.1f} %" in text
     assert f"{data['training']['count']} images with mask, {data['unlabeled']['count']} without" in text
     assert NAME in text and f"{metrics['images']} to test once" in text and "2 iterations" in text
+    training, evaluating = (line for line in text.splitlines() if line.startswith("`python -m monai.bundle run "))
+    assert "run training" in training and "run evaluating" in evaluating and "'configs/evaluate.json'" in evaluating
+    assert "--output_dir <run>" in training and evaluating.endswith("--output_dir <run> --ckpt_path <run>/model.pt`")
+    assert "--label_ratio 4" in evaluating
     assert "--label_ratio 4" in text and "configs/data/dsb2018.yaml" in text and str(run) not in text
     card, before = ((folder / "docs" / "README.md").read_text() for folder in (clone, demo.ROOT))
     assert card.split(weights.BEGIN)[0] == before.split(weights.BEGIN)[0]
