@@ -137,7 +137,7 @@ def patterns_of(path: str | Path | None, dataset_dir: str, group_pattern: str | 
         InputError: ``run.json`` is damaged.
     """
     parameters = run_of(str(path)).get("parameters", {}) if path else {}
-    known = {key: parameters.get(key) for key in SPLIT if is_trained_on(str(weights), dataset_dir)}
+    known = {key: parameters.get(key) for key in SPLIT if path and is_trained_on(str(path), dataset_dir)}
     known["group_pattern"] = group_pattern or known.get("group_pattern")
     return {key: value for key, value in known.items() if value}
 
