@@ -25,6 +25,8 @@ DEFINITIONS = {
     "case": "An image, or all slices of a volume together: their pixels are counted as those of one image.",
     "mean_dice": "Dice per case, mean over the foreground classes, then mean over all cases; reference and "
     "prediction both empty = 1, one of them empty = 0.",
+    "absent_classes": "Foreground classes without a pixel in the references of all cases together: each counts 1 in "
+    "mean_dice for every case in which it is not predicted. mean_dice_without_absent is the same mean without them.",
     "mean_dice_lesion": "The same mean over the cases whose reference holds at least one foreground pixel.",
     "worst_decile_dice": "Mean Dice of the worst 10 % of the cases (the lowest ceil(n / 10) values).",
     "miou": "Intersection over union from pixels pooled over all images, mean over the classes with background; a "
@@ -115,6 +117,18 @@ def image_dice(confusion: Tensor) -> Tensor:
 def has_lesion(confusion: Tensor) -> Tensor:
     """Which images hold a foreground pixel in the reference, (B, K, K) -> bool (B,)."""
     return confusion.sum(-1)[:, 1:].sum(dim=1) > 0
+
+
+def absent_classes(confusion: Tensor) -> list[int]:
+    """The foreground classes that the reference of no case holds, from confusion tables (B, K, K)."""
+    return [k for k, pixels in enumerate(confusion.sum((0, -1)).tolist()) if k and not pixels]
+
+
+def mean_dice_without_absent(confusion: Tensor) -> float:
+    """``mean_dice`` over the classes that are not :func:`absent_classes`, (B, K, K) -> scalar; NaN if all are."""
+    absent = absent_classes(confusion)
+    present = [k for k in range(1, confusion.shape[-1]) if k not in absent]
+    return class_dice(confusion)[:, present].mean().item()
 
 
 def worst_mean(values: Tensor, share: float = WORST_SHARE) -> Tensor:

@@ -177,13 +177,35 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
     remark = f"Size of scoring (X x Y): {size}. {scored.get('how', '')} {definitions.get('ignored', '')}"
     if metrics.get("volumes"):
         remark += f" A case is: {definitions.get('case', '')}"
+    note = absence_note(metrics)
     return [
         f'<div class="tiles">{"".join(tiles)}</div>',
+        *([f"<p>Note: {escape(note)}.</p>"] if note else []),
         "<h2>Scores</h2>",
         f"<table><tr><th>Score</th><th>Value</th><th>Definition</th></tr>{''.join(lines)}</table>",
         f'<p class="faint">{escape(remark)}</p>',
         *_classes(metrics.get("classes", []), unit),
     ]
+
+
+def absence_note(metrics: Mapping[str, Any]) -> str:
+    """Which classes no reference mask holds and what mean Dice is without them; empty where there is none.
+
+    Args:
+        metrics: the content of metrics.json; one of an older evaluation does not tell.
+    """
+    absent = metrics.get("absent_classes", [])
+    if not absent:
+        return ""
+    names = {row["class"]: row["name"] for row in metrics["classes"]}
+    shown = " and ".join(f"{k}" if names[k] == f"class {k}" else f"{k} ({names[k]})" for k in absent)
+    without, counted = metrics["mean_dice_without_absent"], metrics["scores"]["mean_dice"]
+    if len(absent) == 1:
+        note, them = f"class {shown} is in no reference mask of these cases and counts 1 where it is not predicted", "it"
+    else:
+        note = f"classes {shown} are in no reference mask of these cases and count 1 where they are not predicted"
+        them = "them"
+    return note if without is None else f"{note}: without {them} mean_dice is {without:.3f} instead of {counted:.3f}"
 
 
 def _classes(rows: Sequence[Mapping[str, Any]], unit: str) -> list[str]:
@@ -264,6 +286,7 @@ def picture(path: Path, description: str, css: str = "") -> list[str]:
 def _facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     """Configuration, and everything else that the two JSON files say in single values."""
     told = ("scores", "classes", "definitions", "scored_at", "versions", "parameters")
+    told += ("absent_classes", "mean_dice_without_absent")
     facts = {k: v for source in (run, metrics) for k, v in source.items() if k not in told}
     versions = dict(run.get("versions") or {}) | dict(metrics.get("versions") or {})
     out = []

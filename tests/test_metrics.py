@@ -179,3 +179,13 @@ def test_every_score_is_defined():
     scores = metrics.overlap_scores(metrics.confusion_counts(predicted, reference, 2))
     distances = metrics.distance_scores(torch.ones(3, 1), torch.ones(3, 1))
     assert {*scores, *distances} <= set(metrics.DEFINITIONS)
+
+
+def test_absent_classes_by_hand():
+    """Class 2 is in no reference, and predicted in the second case: Dice of class 1 is 1 and 2 * 2 / (2 + 4)."""
+    tables = torch.tensor([[[4, 0, 0], [0, 2, 0], [0, 0, 0]], [[2, 0, 1], [2, 2, 0], [0, 0, 0]]])
+    assert metrics.absent_classes(tables) == [2]
+    assert metrics.mean_dice_without_absent(tables) == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics.overlap_scores(tables)["mean_dice"] == pytest.approx((1 + 1 / 3) / 2)
+    empty = torch.tensor([[[9, 0], [0, 0]]])
+    assert metrics.absent_classes(empty) == [1] and math.isnan(metrics.mean_dice_without_absent(empty))

@@ -16,7 +16,7 @@ from PIL import Image
 from bundle.__main__ import main
 from scripts.errors import InputError
 from scripts.metrics import DEFINITIONS
-from scripts.report import duration, write_report
+from scripts.report import absence_note, duration, write_report
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +88,19 @@ def test_volumes_and_millimetres_are_told(tmp_path):
     ):
         assert expected in text, expected
     assert " px" not in text
+
+
+def test_several_absent_classes_and_all_of_them():
+    rows = [{"class": k, "name": name} for k, name in ((1, "disc"), (2, "class 2"), (3, "cup"))]
+    metrics = {"classes": rows, "absent_classes": [2, 3], "mean_dice_without_absent": 0.25}
+    metrics |= {"scores": {"mean_dice": 0.75}}
+    assert absence_note(metrics) == (
+        "classes 2 and 3 (cup) are in no reference mask of these cases and count 1 where they are not predicted: "
+        "without them mean_dice is 0.250 instead of 0.750"
+    )
+    alone = absence_note(metrics | {"absent_classes": [1], "mean_dice_without_absent": None})
+    assert alone == "class 1 (disc) is in no reference mask of these cases and counts 1 where it is not predicted"
+    assert absence_note({"classes": rows}) == ""
 
 
 def test_a_training_alone_has_a_page_too(tmp_path):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 import zlib
@@ -25,9 +26,11 @@ from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
 from scripts.handlers.scoring import CaseScores
-from scripts.report import write_report
+from scripts.report import absence_note, write_report
 from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
+
+logger = logging.getLogger("less_net")
 
 SCORED_AT = {
     "source": "Scores are taken at the size of each image, with its mask as stored: the network's answers are resized "
@@ -129,8 +132,11 @@ class EvaluationResults:
         dataset, confusion = engine.data_loader.dataset, torch.stack(scores.tables)
         names = [str(item["image"]) for item in dataset.data]
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.summary(seconds, engine.state.device), indent=2, allow_nan=False)
+        summary = self.summary(seconds, engine.state.device)
+        text = json.dumps(summary, indent=2, allow_nan=False)
         atomic_write(self.folder / "metrics.json", text.encode())
+        if note := absence_note(summary):
+            logger.warning("%s", note)
         heads = [{"key": key, "image": name} for key, name in zip(self.keys, names)]
         if scores.volumes:  # beside slices of volumes there may be images that belong to none
             heads = [head | {"volume": scores.items[head["key"]].get("volume", "")} for head in heads]
@@ -160,6 +166,8 @@ class EvaluationResults:
             "scores": {key: _finite(value) for key, value in scores.items()},
             "distance_unit": self.scores.unit,
             "classes": class_rows(tables, distances, self.class_names),
+            "absent_classes": metrics.absent_classes(tables),
+            "mean_dice_without_absent": _finite(metrics.mean_dice_without_absent(tables)),
             "images": len(self.keys),
             "images_with_lesion": int(metrics.has_lesion(torch.stack(self.scores.tables)).sum()),
             "volumes": len(self.scores.volumes),

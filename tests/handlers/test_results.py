@@ -96,6 +96,39 @@ def test_dice_of_a_class_is_given_for_all_cases_and_for_those_that_hold_it():
     assert (row["dice"], row["dice_where_present"]) == pytest.approx((5 / 6, 2 / 3)) and row["cases"] == 1
 
 
+def one_hot(classes, *rows):
+    """An item's logits (K, 2, 4) that predict the classes in ``rows``."""
+    return torch.nn.functional.one_hot(torch.tensor(rows), classes).permute(2, 0, 1).float()
+
+
+def test_a_class_that_no_reference_holds_is_told(tmp_path, caplog):
+    """Class 2 is in no mask. Case a: Dice of class 1 is 2 * 1 / 4, class 2 is not predicted: 1. Case b: class 1 is
+    2 * 2 / 6, class 2 is predicted: 0. Mean: (3/4 + 1/3) / 2 = 0.542; of class 1 alone (1/2 + 2/3) / 2 = 0.583."""
+    tensors = [
+        {"key": "a", "image": one_hot(3, [0, 1, 1, 0], [0] * 4), "label": torch.tensor([[[1, 1, 0, 0], [0] * 4]])},
+        {"key": "b", "image": one_hot(3, [1, 1, 0, 0], [2, 0, 0, 0]), "label": torch.tensor([[[1] * 4, [0] * 4]])},
+    ]
+    evaluate(tmp_path, Loaded(tensors), 3, class_names=["background", "disc", "vessel"])
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["scores"]["mean_dice"] == pytest.approx((3 / 4 + 1 / 3) / 2)
+    assert summary["absent_classes"] == [2] and summary["mean_dice_without_absent"] == pytest.approx(7 / 12)
+    assert (summary["classes"][1]["cases"], summary["classes"][1]["dice"]) == (0, 0.5)
+    told = (
+        "class 2 (vessel) is in no reference mask of these cases and counts 1 where it is not predicted: "
+        "without it mean_dice is 0.583 instead of 0.542"
+    )
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [told]
+    assert f"Note: {told}." in (tmp_path / "report.html").read_text()
+
+
+def test_nothing_is_told_where_every_class_is_in_a_reference(tmp_path, caplog):
+    evaluate(tmp_path, a_dataset(classes=3), 3)
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["absent_classes"] == [] and not caplog.records
+    assert summary["mean_dice_without_absent"] == pytest.approx(summary["scores"]["mean_dice"])
+    assert "in no reference mask" not in (tmp_path / "report.html").read_text()
+
+
 def test_slices_of_a_volume_are_one_case(tmp_path):
     dataset = a_dataset(count=7)
     for n, item in enumerate(dataset.data[:5]):
