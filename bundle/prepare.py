@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from bundle.training_command import training_command
+from bundle.training_command import names_setting, training_command
 from scripts.data.prepare import Options, Report, prepare
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources import LAYOUTS
@@ -73,6 +73,7 @@ def command(report: Report) -> str:
     settings = {"dataset_dir": report.output, "num_classes": report.num_classes, "in_channels": report.in_channels}
     settings |= {"ignore_value": report.ignore_value} if report.ignore_value != IGNORE_INDEX else {}
     settings |= {"annotation": report.annotation} if report.annotation != "mask" else {}
+    settings |= names_setting(report.class_names, report.num_classes)
     return training_command(settings | {"output_dir": f"output/{Path(report.output).name}"})
 
 
@@ -88,5 +89,9 @@ def as_text(report: Report) -> Iterator[str]:
         yield f"  volumes are cut into {' and '.join(report.planes)} slices"
     if report.left_out:
         yield f"  {report.left_out} files are left out: see {Path(report.output) / 'left_out.csv'}"
-    yield "Train with" if report.images["training"] else "Nothing in it is to be trained on; evaluate on it with"
+    if not report.images["training"]:
+        yield "Nothing in it is to be trained on; evaluate on it with"
+    else:
+        named = names_setting(report.class_names, report.num_classes)
+        yield f"Train with{' (evaluating and inference take the same --class_names)' if named else ''}"
     yield f"  {command(report)}"

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from bundle.training_command import training_command
+from scripts.class_names import completed_class_names
 from scripts.data.checks import LISTS, entries_of, in_threads
 from scripts.data.files import Item, absolute
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
@@ -209,5 +210,6 @@ def _draw(items: Sequence[Item], paths: dict[str, Path], found: Survey, output: 
         image = ImageReader(3).get_data(item["image"])[0]
         mask, expert = masks.get_data(item["label"])[0][0], own.get_data(item["scribble"])[0][0]
         cases.append((item["key"], image, mask, expert, own.get_data(str(paths[item["key"]]))[0][0]))
-    pictures.save(scribble_sheet(cases, found.num_classes), output / "comparison.png")
+    names = completed_class_names(found.class_names, found.num_classes)
+    pictures.save(scribble_sheet(cases, names), output / "comparison.png")
     print(f"Picture: {output / 'comparison.png'}")

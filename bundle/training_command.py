@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from scripts.class_names import completed_class_names, default_class_names
 
 PLAIN = "configs/train.json"
 #: strokes are no masks: they want a rule that leaves the other pixels open
@@ -16,5 +19,21 @@ FOR_SCRIBBLES = f"\"['{PLAIN}','configs/methods/scribsd_plus.yaml']\""
 def training_command(settings: Mapping[str, Any]) -> str:
     """The shell command of a training with these settings, with a rule for scribbles where ``annotation`` says so."""
     files = FOR_SCRIBBLES if settings.get("annotation") == "scribble" else PLAIN
-    words = shlex.join(str(word) for key, value in settings.items() for word in (f"--{key}", value))
+    words = shlex.join(word for key, value in settings.items() for word in (f"--{key}", _word(value)))
     return f"python -m monai.bundle run training --config_file {files} {words}"
+
+
+def names_setting(known: Mapping[int, str], num_classes: int) -> dict[str, list[str]]:
+    """``class_names`` as a setting, from the names that a data set knows by class; empty where the default ones do.
+
+    A name that MONAI would take for a reference, an expression or a macro cannot be passed: then none is.
+    """
+    names = completed_class_names(known, num_classes)
+    if names == default_class_names(num_classes) or any(name.startswith(("@", "$", "%")) for name in names):
+        return {}
+    return {"class_names": names}
+
+
+def _word(value: Any) -> str:
+    """A value as MONAI's command line reads it; JSON has double quotes, which leaves the shell's single ones alone."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scripts.errors import InputError
 
@@ -14,6 +14,11 @@ def default_class_names(num_classes: int) -> list[str]:
     return (
         ["background", "lesion"] if num_classes == 2 else ["background", *(f"class {k}" for k in range(1, num_classes))]
     )
+
+
+def completed_class_names(known: Mapping[int, str], num_classes: int) -> list[str]:
+    """A name for each class: the one that is known, else the default one."""
+    return [known.get(k, name) for k, name in enumerate(default_class_names(num_classes))]
 
 
 def class_names_or_default(names: Sequence[str] | None, num_classes: int) -> list[str]:

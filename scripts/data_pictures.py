@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMe
 from PIL import Image
 
 from scripts import pictures
-from scripts.class_names import default_class_names
+from scripts.class_names import completed_class_names
 from scripts.data.checks import LISTS
 from scripts.data.decode import decode
 from scripts.data.files import Item
@@ -27,7 +27,7 @@ SAMPLES = 16
 
 def draw_survey(found: Survey, output: Path) -> list[Path]:
     """Writes the pictures of a survey that have something to show, and returns their paths."""
-    names = default_class_names(found.num_classes)
+    names = completed_class_names(found.class_names, found.num_classes)
     drawn = {"samples.png": sample_sheet(found, names)}
     square_mm = found.all_sizes("square_mm")
     drawn["lesion_sizes.png"] = size_histogram(found.all_sizes(), square_mm, names) if found.all_sizes() else None
@@ -133,25 +133,24 @@ def share_bars(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> 
 
 
 def scribble_sheet(
-    cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]], num_classes: int
+    cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]], class_names: Sequence[str]
 ) -> Image.Image:
     """Scribbles in pairs, the expert's on the left, the made ones on the right, over image and mask.
 
     Args:
         cases: name, image (C, X, Y) in [0, 1], mask, expert's scribble and made scribble (X, Y).
-        num_classes: the classes; in a scribble their number stands where there is no stroke.
+        class_names: of all classes; in a scribble their number stands where there is no stroke.
     """
     cells = []
     for name, image, mask, expert, made in cases:
         for scribble, whose in ((expert, "expert"), (made, "made")):
             rgb, (classes, strokes) = pictures.scaled(image, pictures.SHEET_SIDE, (mask, scribble))
             tile = (rgb * 0.6).astype(np.uint8)
-            for k in range(num_classes):
+            for k in range(len(class_names)):
                 colour = np.array(pictures.class_colour(k) if k else pictures.PAPER)
                 if k:
                     tile[classes == k] = (tile[classes == k] * 0.7 + colour * 0.3).astype(np.uint8)
                 tile[strokes == k] = colour
             cells.append(pictures.sheet_cell(tile, name, whose))
-    names = default_class_names(num_classes)
     rows = {" " * (start + 1): cells[start : start + 4] for start in range(0, len(cells), 4)}
-    return pictures.sheet(rows, [("background", pictures.PAPER), *pictures.class_legend(names)])
+    return pictures.sheet(rows, [("background", pictures.PAPER), *pictures.class_legend(class_names)])

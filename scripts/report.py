@@ -201,7 +201,10 @@ def absence_note(metrics: Mapping[str, Any]) -> str:
     shown = " and ".join(f"{k}" if names[k] == f"class {k}" else f"{k} ({names[k]})" for k in absent)
     without, counted = metrics["mean_dice_without_absent"], metrics["scores"]["mean_dice"]
     if len(absent) == 1:
-        note, them = f"class {shown} is in no reference mask of these cases and counts 1 where it is not predicted", "it"
+        note, them = (
+            f"class {shown} is in no reference mask of these cases and counts 1 where it is not predicted",
+            "it",
+        )
     else:
         note = f"classes {shown} are in no reference mask of these cases and count 1 where they are not predicted"
         them = "them"

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bundle.__main__ import main
+from scripts import data_pictures
 from tests.folders import pairs, save
 
 ROOT = Path(__file__).parents[1]
@@ -129,3 +130,22 @@ def test_what_prepare_wrote_is_checked_as_prepare_noted_it(tmp_path, capsys):
     assert "Masks: 2 classes with background\n" in out and "pixels of 255" in out and "class 2" not in out
     assert main(["check", str(prepared), "--ignore-value", "255"]) == 1
     assert "holds the value 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("noted", "names"),
+    [
+        ({"0": "background", "1": "vessel"}, ["background", "vessel"]),
+        ({"1": 3, "x": "y"}, ["background", "lesion"]),
+        (["tumour"], ["background", "lesion"]),
+    ],
+)
+def test_pictures_have_the_names_of_the_data_list(dataset, tmp_path, monkeypatch, noted, names):
+    assert main(["prepare", str(dataset), "--output", str(tmp_path / "prepared")]) == 0
+    path = tmp_path / "prepared/datalist.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_names": noted}))
+    drawn = {}
+    for name in ("sample_sheet", "size_histogram", "share_bars"):
+        monkeypatch.setattr(data_pictures, name, lambda *given, name=name: drawn.setdefault(name, given[-1]) and None)
+    assert main(["check", str(tmp_path / "prepared"), "--output", str(tmp_path / "pictures")]) == 0
+    assert drawn == {"sample_sheet": names, "size_histogram": names, "share_bars": names}

@@ -13,11 +13,13 @@ import threading
 import time
 
 import pytest
+from fire.parser import DefaultParseValue
 
 from bundle.__main__ import main
+from bundle.training_command import names_setting
 from scripts.data.prepare import Options, prepare
 from scripts.data.prepare.writing import THREADS
-from tests.folders import mixed_folder, pairs, save_volume, volumes
+from tests.folders import mixed_folder, pairs, save, save_volume, volumes
 from tests.tiny import ROOT
 
 
@@ -39,6 +41,38 @@ def test_the_report_for_people(tmp_path, capsys, caplog):
         "--in_channels": "3",
         "--output_dir": "output/the set",
     }
+
+
+def coco_folder(root, names):
+    """Ten images, on each a square of every category."""
+    content = {"images": [], "annotations": [], "categories": [{"id": k, "name": n} for k, n in enumerate(names, 1)]}
+    for number, (image, mask) in enumerate(pairs(10)):
+        save(root / f"images/{number}.png", image)
+        height, width = mask.shape
+        facts = {"id": number, "file_name": f"{number}.png", "width": width, "height": height}
+        content["images"].append(facts)
+        for k in range(len(names)):
+            square = [6 * k, 2, 6 * k + 4, 2, 6 * k + 4, 6, 6 * k, 6]
+            drawn = {"id": 9 * number + k, "image_id": number, "category_id": k + 1, "segmentation": [square]}
+            content["annotations"].append(drawn)
+    (root / "annotations.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("names", [["wound", 'it\'s a "scar" / Narbe, älter'], ["wound"]])
+def test_the_names_of_the_classes_reach_training(tmp_path, capsys, names):
+    source = coco_folder(tmp_path / "src", names)
+    assert main(["prepare", str(source), "--output", str(tmp_path / "out")]) == 0
+    *_, heading, command = capsys.readouterr().out.splitlines()
+    words = shlex.split(command)
+    assert heading == "Train with (evaluating and inference take the same --class_names)"
+    assert DefaultParseValue(words[words.index("--class_names") + 1]) == ["background", *names]
+
+
+def test_names_that_are_none_or_that_monai_would_take_for_a_reference_are_left_out():
+    assert names_setting({}, 3) == names_setting({0: "background", 1: "lesion"}, 2) == {}
+    assert names_setting({1: "vessel", 7: "more"}, 3) == {"class_names": ["background", "vessel", "class 2"]}
+    assert all(names_setting({1: name}, 2) == {} for name in ("@disc", "$disc", "%disc"))
 
 
 def test_the_report_for_machines(tmp_path, capsys):

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Survey:
         problems: what has to be mended.
         notes: what is worth knowing and may be meant.
         num_classes: as given, as ``datalist.json`` notes, or as the masks' values tell (then ``inferred``).
+        class_names: by class, as ``datalist.json`` notes.
         tallies: the sums over the masks of each list.
         images: how often each size, kind, orientation and spacing occurs.
         duplicates: sets of images with the same pixels.
@@ -48,6 +50,7 @@ class Survey:
     notes: list[Problem] = field(default_factory=list)
     num_classes: int = 2
     inferred: bool = False
+    class_names: dict[int, str] = field(default_factory=dict)
     tallies: dict[str, MaskTally] = field(default_factory=dict)
     images: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     duplicates: int = 0
@@ -95,7 +98,9 @@ def survey(
     found.problems += [*listed_twice(found.lists, "key"), *listed_twice(found.lists, "image")]
     found.problems += shared_groups(found.lists, collection.source or "the data list")
     found.notes += _names_alike(collection, found.dataset)
-    noted_classes, noted_value = _noted(collection, problems)
+    listing = read_json(Path(collection.source)) if collection.source.lower().endswith(".json") else {}
+    noted_classes, noted_value = _noted(listing, collection.source, problems)
+    found.class_names = _noted_names(listing)
     if ignore_value is None:
         # of more classes than are noted, the noted value may be one
         named = num_classes is not None and noted_value in range(noted_classes or num_classes, num_classes)
@@ -121,10 +126,8 @@ def _names_alike(collection: Collection, dataset: str) -> Iterator[Problem]:
         yield Problem("names_alike", dataset, message)
 
 
-def _noted(collection: Collection, problems: list[Problem]) -> tuple[int | None, int | None]:
+def _noted(content: Mapping[str, Any], source: str, problems: list[Problem]) -> tuple[int | None, int | None]:
     """``num_classes`` and ``ignore_value`` as the listing notes them; None where it does not, or not rightly."""
-    source = collection.source
-    content = read_json(Path(source)) if source.lower().endswith(".json") else {}
     num_classes, ignore_value = content.get("num_classes"), content.get("ignore_value")
     if num_classes is not None and (type(num_classes) is not int or not 2 <= num_classes <= 254):
         message = f"{source} notes num_classes {num_classes!r}: note the classes with background, 2 to 254."
@@ -137,6 +140,13 @@ def _noted(collection: Collection, problems: list[Problem]) -> tuple[int | None,
         problems.append(Problem("layout", source, message))
         ignore_value = None
     return num_classes, ignore_value
+
+
+def _noted_names(content: Mapping[str, Any]) -> dict[int, str]:
+    """``class_names`` as ``prepare`` notes them, by class; what other programs mean by that key is passed over."""
+    names = content.get("class_names")
+    names = names if isinstance(names, dict) else {}
+    return {int(k): name for k, name in names.items() if k.isdecimal() and isinstance(name, str)}
 
 
 class _Census:
