@@ -45,6 +45,7 @@ HEADINGS = {
     "names_alike": "names that begin alike",
     "mixed_channels": "mixed numbers of channels",
     "mixed_orientations": "mixed orientations",
+    "exif_rotation": "images that are turned",
 }
 
 

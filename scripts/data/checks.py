@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.data.decode import Decoded, decode
+from scripts.data.exif import size_mend
 from scripts.data.files import Item
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.data.selection import check_sides
@@ -272,7 +273,9 @@ def _read_classes(
         return None
     if opened.image is None or classes.shape == opened.image.array.shape[1:]:
         return classes
-    (width, height), (across, down) = opened.image.array.shape[1:], classes.shape
+    size = width, height = opened.image.array.shape[1:]
+    across, down = classes.shape
+    mend = size_mend(size, opened.image.orientation, classes.shape)
     sizes = f"{width} x {height} pixels, but its {what} {path} {across} x {down}"
-    opened.problems.append(Problem("size", item["image"], f"{item['image']} has {sizes}: replace one of them."))
+    opened.problems.append(Problem("size", item["image"], f"{item['image']} has {sizes}: {mend}."))
     return None

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from scripts.data import dicom
+from scripts.data.exif import UPRIGHT, orientation_of
 from scripts.data.files import is_dicom, is_nifti, reading
 from scripts.errors import InputError
 
@@ -33,6 +34,7 @@ class Decoded:
         lossy: whether the compression has changed the values.
         eight_bit: whether values are 0 to 255 by the nature of the format.
         window: the values of black and white, where a NIfTI header says them.
+        orientation: by EXIF, 1 to 8, which has been applied.
     """
 
     array: np.ndarray
@@ -41,6 +43,7 @@ class Decoded:
     lossy: bool = False
     eight_bit: bool = False
     window: tuple[float, float] | None = None
+    orientation: int = UPRIGHT
 
 
 def decode(path: str | Path, indices: bool = False) -> Decoded:
@@ -76,7 +79,7 @@ def _decode_dicom(path: str | Path) -> Decoded:
 def _decode_picture(path: str | Path, indices: bool) -> Decoded:
     with Image.open(path) as image:
         _check_size(path, image.size)
-        lossy = image.format in LOSSY_FORMATS
+        lossy, orientation = image.format in LOSSY_FORMATS, orientation_of(image)
         pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
         modes, arrays = [], []
         for page in pages:  # each is the same object, moved on: its values are taken before the next one
@@ -90,7 +93,7 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
     alpha = len(arrays) == 1 and modes[0] in ALPHA_MODES
     if indices and alpha and _is_constant(array[:-1]) and not _is_constant(array[-1:]):
         array, alpha = array[-1:], False
-    return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8)
+    return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8, orientation=orientation)
 
 
 def _is_constant(array: np.ndarray) -> bool:
@@ -100,7 +103,7 @@ def _is_constant(array: np.ndarray) -> bool:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image turned as EXIF says; one that says nothing is not copied."""
-    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+    return image if orientation_of(image) == UPRIGHT else ImageOps.exif_transpose(image)
 
 
 def _check_size(path: str | Path, size: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads, listed_twice, open_item
 from scripts.data.decode import Decoded
+from scripts.data.exif import rotation_note
 from scripts.data.files import Collection, Item
 from scripts.data.listings import read_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
@@ -159,7 +160,7 @@ class _Census:
         self.present: list[tuple[str, str, bytes, bool]] = []
         self.alike: dict[bytes, list[tuple[str, Item, bytes]]] = defaultdict(list)
         self.strokes = {name: np.zeros(256, dtype=np.int64) for name in ("strokes", "paired", "agreeing", "masks")}
-        self.scribbled = 0
+        self.scribbled = self.turned = 0
         self.unclear: list[tuple[str, np.ndarray]] = []  # scribbles that two classes would make masks of
 
     def take(self, entries: Sequence[tuple[str, Item]], images: ImageReader | None) -> None:
@@ -217,6 +218,7 @@ class _Census:
 
     def _add_mask(self, name: str, item: Item, facts: Facts) -> None:
         mask = facts.mask
+        self.turned += facts.turned
         self.tallies[name][mask.binary].add(mask, facts.area)
         if not mask.binary:
             self._remember(item["label"], "mask", mask.counts, mask.lossy)
@@ -266,6 +268,8 @@ class _Census:
             if len(kinds) > 1:
                 message = f"The images have different {what} ({_listed(kinds)}): see that this is meant."
                 found.notes.append(Problem(f"mixed_{key}", found.dataset, message))
+        if self.turned:
+            found.notes.append(Problem("exif_rotation", found.dataset, rotation_note(self.turned)))
         if self.scribbled:
             found.scribbles = {"pixels": self.scribbled, **self.strokes}
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from scripts.data.checks import Opened, Problem, class_counts
 from scripts.data.decode import Decoded
+from scripts.data.exif import UPRIGHT
 from scripts.data.files import Item, is_nifti
 from scripts.data.reader import IGNORE_INDEX
 
@@ -43,14 +44,16 @@ class MaskFacts:
 
 @dataclass(slots=True)
 class Facts:
-    """One item. ``size``: (X, Y); ``area``: mm2 a pixel, or None; ``scribble``: pixels of each value, (256,), and
-    ``agreeing``: those of them on which the mask holds the same value."""
+    """One item. ``size``: (X, Y); ``area``: mm2 a pixel, or None; ``turned``: EXIF turned the image, but not its mask;
+    ``scribble``: pixels of each value, (256,), and ``agreeing``: those of them on which the mask holds the same value.
+    """
 
     problems: list[Problem]
     size: tuple[int, int] | None = None
     kind: tuple[int, str, str] = (0, "", "")  # channels, dtype, format
     orientation: str = ""
     spacing: str = ""
+    turned: bool = False
     digest: bytes = b""
     mask: MaskFacts | None = None
     scribble: np.ndarray | None = None
@@ -80,6 +83,7 @@ def facts_of(opened: Opened, item: Item, guess_binary: bool) -> Facts:
         facts.spacing = _spacing(opened.image, item)
     if opened.classes is not None:
         facts.mask = _mask_facts(opened, guess_binary)
+        facts.turned = opened.image is not None and opened.label.orientation == UPRIGHT != opened.image.orientation
     if opened.scribble is not None:
         facts.scribble = class_counts(opened.scribble)
         if opened.classes is not None:

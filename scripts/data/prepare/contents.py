@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
 from nibabel import orientations
 
 from scripts.data.decode import Decoded, decode
+from scripts.data.exif import UPRIGHT, size_mend
 from scripts.data.prepare.values import NO_LABEL, codes_of
 from scripts.data.sources.base import Entry, Label
 from scripts.data.sources.series import slice_index
@@ -27,11 +29,22 @@ class Picture:
         array: (C, X, Y), or (C, X, Y, Z) turned into its plane; transparency is dropped.
         affine: (4, 4).
         volume: for volumes.
+        orientation: by EXIF, which has been applied.
     """
 
     array: np.ndarray
     affine: np.ndarray
     volume: Volume | None = None
+    orientation: int = UPRIGHT
+
+
+class Codes(NamedTuple):
+    """The values of a mask: ``array`` (X, Y) or (X, Y, Z), ``lossy``: compression changed them, ``orientation``: by
+    EXIF, which has been applied."""
+
+    array: np.ndarray
+    lossy: bool = False
+    orientation: int = UPRIGHT
 
 
 def read_picture(entry: Entry, plane: str) -> Picture:
@@ -49,36 +62,41 @@ def read_picture(entry: Entry, plane: str) -> Picture:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path} holds NaN or infinite values: replace them or remove the image.")
         _check_size(path, array.shape[1:], entry.image[0], arrays[0].shape[1:])
-    return Picture(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], parts[0].affine)
+    array = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+    return Picture(array, parts[0].affine, orientation=parts[0].orientation)
 
 
 def _opaque(decoded: Decoded) -> np.ndarray:
     return decoded.array[:-1] if decoded.alpha else decoded.array
 
 
-def _check_size(path: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...]) -> None:
+def _check_size(
+    path: str, shape: tuple[int, ...], other: str, expected: tuple[int, ...], orientation: int = UPRIGHT
+) -> None:
+    """Refuses a size that is not that of the ``other`` file, which was turned by ``orientation``."""
     if shape != expected:
         sizes = [" x ".join(map(str, size)) for size in (shape, expected)]
-        raise InputError(f"{path} has {sizes[0]} pixels, but {other} has {sizes[1]}: replace one of them.")
+        mend = size_mend(expected, orientation, shape)
+        raise InputError(f"{path} has {sizes[0]} pixels, but {other} has {sizes[1]}: {mend}.")
 
 
-def read_codes(label: Label, entry: Entry, picture: Picture) -> tuple[np.ndarray, bool]:
-    """The values of a mask in the grid of its image, (X, Y) or (X, Y, Z), and whether compression changed them.
+def read_codes(label: Label, entry: Entry, picture: Picture) -> Codes:
+    """The values of a mask in the grid of its image.
 
     Raises:
         InputError: a file is not readable, has another size, or holds what no mask holds.
     """
-    lossy = False
     if callable(label):
-        codes = label()
+        codes = Codes(label())
     elif isinstance(label, dict):
-        codes = _stack(label, entry, picture)
+        codes = Codes(_stack(label, entry, picture))
     elif picture.volume is not None:
-        codes = _volume_codes(label, entry, picture.volume)
+        codes = Codes(_volume_codes(label, entry, picture.volume))
     else:
-        codes, lossy = _flat_codes(label)
-    _check_size(label_name(label, entry), codes.shape, entry.name, picture.array.shape[1:])
-    return codes, lossy
+        codes = _flat_codes(label)
+    shapes = codes.array.shape, entry.name, picture.array.shape[1:]
+    _check_size(label_name(label, entry), *shapes, picture.orientation)
+    return codes
 
 
 def label_name(label: Label | None, entry: Entry) -> str:
@@ -88,9 +106,9 @@ def label_name(label: Label | None, entry: Entry) -> str:
     return next(iter(label.values())) if isinstance(label, dict) else f"the annotations of {entry.name}"
 
 
-def _flat_codes(path: str) -> tuple[np.ndarray, bool]:
+def _flat_codes(path: str) -> Codes:
     decoded = decode(path, indices=True)
-    return _codes(_opaque(decoded), path), decoded.lossy
+    return Codes(_codes(_opaque(decoded), path), decoded.lossy, decoded.orientation)
 
 
 def _codes(array: np.ndarray, path: str) -> np.ndarray:
@@ -115,7 +133,7 @@ def _stack(paths: dict[str, str], entry: Entry, picture: Picture) -> np.ndarray:
     stack = np.full(volume.source_shape, NO_LABEL, dtype=np.int64)
     files = {path.stem: path for path in Path(entry.name).iterdir()}
     for stem, path in paths.items():
-        codes = _flat_codes(path)[0]
+        codes = _flat_codes(path).array
         _check_size(path, codes.shape, str(files[stem]), stack.shape[:2])
         stack[..., slice_index(files[stem], volume.source_affine)] = codes
     own = orientations.io_orientation(volume.source_affine)

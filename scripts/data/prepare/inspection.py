@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.data.checks import PATIENCE
+from scripts.data.exif import UPRIGHT
 from scripts.data.prepare.contents import label_name, read_codes, read_picture, spacing_of
 from scripts.data.prepare.values import count_codes
 from scripts.data.sources.base import Entry, Problem
@@ -33,6 +34,7 @@ class Facts:
         label: pixels by value, slice by slice (one "slice" for a lone image); None without a mask.
         scribble: the same.
         lossy: whether compression has changed the mask's values.
+        turned: whether EXIF turned the image, but not its mask.
     """
 
     channels: int
@@ -43,6 +45,7 @@ class Facts:
     label: list[dict[int, int]] | None = None
     scribble: list[dict[int, int]] | None = None
     lossy: dict[str, bool] = field(default_factory=dict)
+    turned: bool = False
 
 
 def inspect(entries: Sequence[Entry], plane: str) -> tuple[dict[str, Facts], list[Problem]]:
@@ -80,8 +83,10 @@ def inspect_entry(entry: Entry, plane: str) -> tuple[Facts | None, list[Problem]
         if label is None:
             continue
         try:
-            codes, facts.lossy[part] = read_codes(label, entry, picture)
-            slices = np.moveaxis(codes, -1, 0) if facts.slices else [codes]
+            codes = read_codes(label, entry, picture)
+            facts.lossy[part] = codes.lossy
+            facts.turned |= part == "label" and codes.orientation == UPRIGHT != picture.orientation
+            slices = np.moveaxis(codes.array, -1, 0) if facts.slices else [codes.array]
             setattr(facts, part, [count_codes(one) for one in slices])
         except (InputError, MemoryError) as error:
             problems.append((label_name(label, entry), str(error) or "there is not enough memory for it"))

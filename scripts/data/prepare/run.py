@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from scripts.data.exif import rotation_note
 from scripts.data.files import absolute
 from scripts.data.listings import read_datalist_json
 from scripts.data.prepare.duplicates import drop_across_sides, twins_of
@@ -134,6 +135,8 @@ def _inspect(source: Source, options: Options) -> Progress:
     refuse(problems, options.skip_broken)
     data = Progress(source, facts, source.left_out + problems, channels=channels)
     drop(data, {name for name, _ in problems})
+    if turned := sum(data.facts[entry.key].turned for entry in data.source.entries):
+        logger.warning("%s", rotation_note(turned))
     return data
 
 

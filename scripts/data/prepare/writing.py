@@ -96,7 +96,9 @@ class Writer:
         made = {part for part in tables if cut or self._must_make(getattr(entry, part), part)}
         picture = read_picture(entry, plane) if cut or stacked or made else None
         scaled = scale_volume(picture.array) if cut else None
-        masks = {part: to_classes(read_codes(getattr(entry, part), entry, picture)[0], tables[part]) for part in made}
+        masks = {
+            part: to_classes(read_codes(getattr(entry, part), entry, picture).array, tables[part]) for part in made
+        }
         for one in planned:
             if cut:
                 one.item["image"] = self._save_slice(one, "image", scaled[..., one.index], picture)
