@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bundle.training_command import training_command
+from bundle.training_command import names_setting, training_command
 from scripts.class_names import completed_class_names
 from scripts.data.checks import LISTS, entries_of, in_threads
 from scripts.data.files import Item, absolute
@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
     write_datalist(found, paths, output)
     print(f"{len(items)} scribbles of {found.num_classes} classes in {output / 'scribbles'}")
     settings = {"dataset_dir": output, "annotation": "scribble", "ignore_value": blank}
-    settings |= {"num_classes": found.num_classes, "output_dir": f"output/{output.name}"}
+    settings |= {"num_classes": found.num_classes, "in_channels": _in_channels(found)}
+    settings |= names_setting(found.class_names, found.num_classes) | {"output_dir": f"output/{output.name}"}
     print(f"{output / 'datalist.json'} lists them; train with\n  {training_command(settings)}")
     print("\n".join(as_table(measured, found.num_classes)))
     if arguments.compare:
@@ -119,6 +120,12 @@ def _blank(found: Survey) -> int:
             f"{found.num_classes} to 254, or let `python -m bundle prepare --values` translate the masks"
         )
     return found.ignore_value
+
+
+def _in_channels(found: Survey) -> int:
+    """The network's input channels: those of most images; grey images beside colour ones are repeated to three."""
+    counts = found.images["channels"]
+    return max(counts, default=3) if counts.keys() <= {1, 3} else counts.most_common(1)[0][0]
 
 
 def _readers(found: Survey) -> tuple[MaskReader, MaskReader]:
@@ -170,7 +177,13 @@ def write_datalist(found: Survey, paths: dict[str, Path], output: Path) -> None:
         for name, items in found.lists.items()
         if name in LISTS
     }
-    noted = {"num_classes": found.num_classes, "ignore_value": _blank(found), "ordered": found.ordered}
+    noted = {
+        "num_classes": found.num_classes,
+        "in_channels": _in_channels(found),
+        "class_names": {str(k): name for k, name in found.class_names.items()},
+        "ignore_value": _blank(found),
+        "ordered": found.ordered,
+    }
     atomic_write(output / "datalist.json", json.dumps(noted | lists, indent=1).encode())
 
 

@@ -170,3 +170,20 @@ def test_the_ignored_value_of_the_masks_is_that_of_the_scribbles(tmp_path, capsy
     assert main(["check", str(output)]) == 0
     assert main(["scribbles", str(output), "--output", str(tmp_path / "again"), "--compare"]) == 0
     assert " expert " in capsys.readouterr().out and (tmp_path / "again/comparison.png").is_file()
+
+
+@pytest.mark.parametrize(("colours", "channels"), [([False] * 8, 1), ([True] * 8, 3), ([False, True] * 4, 3)])
+def test_channels_and_names_go_with_the_scribbles(tmp_path, capsys, colours, channels):
+    for index, (colour, (image, mask)) in enumerate(zip(colours, pairs(8))):
+        save(tmp_path / f"src/images/{index}.png", image if colour else image.max(-1))
+        save(tmp_path / f"src/masks/{index}.png", mask)
+    assert main(["prepare", str(tmp_path / "src"), "--output", str(tmp_path / "prepared")]) == 0
+    path = tmp_path / "prepared/datalist.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_names": {"0": "background", "1": "wound"}}))
+    for source in ("src", "prepared"):
+        capsys.readouterr()
+        assert main(["scribbles", str(tmp_path / source), "--output", str(tmp_path / f"of_{source}")]) == 0
+        told = training_of(capsys.readouterr().out)
+        noted = json.loads((tmp_path / f"of_{source}/datalist.json").read_text())
+        assert told["in_channels"] == str(channels) and noted["in_channels"] == channels
+    assert told["class_names"] == '["background", "wound"]' and noted["class_names"]["1"] == "wound"
