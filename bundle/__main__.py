@@ -85,7 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code.
 
-    Each command is a module with HELP, ``add_arguments(parser)`` and ``run(arguments)``, which may return its code.
+    Each command is a module with HELP, ``add_arguments(parser)`` and ``run(arguments)``, which may return its code; and
+    with GOES_ON where the keyboard can stop it without loss.
     """
     arguments = make_parser().parse_args(argv)
     try:
@@ -94,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("error: stopped by the keyboard", file=sys.stderr)
+        goes_on = getattr(COMMANDS[arguments.command], "GOES_ON", "")
+        print(f"error: stopped by the keyboard{goes_on and f'; {goes_on}'}", file=sys.stderr)
         return 130
 
 

@@ -15,7 +15,7 @@ import time
 import pytest
 from fire.parser import DefaultParseValue
 
-from bundle.__main__ import main
+from bundle.__main__ import COMMANDS, main
 from bundle.training_command import names_setting
 from scripts.data.prepare import Options, prepare
 from scripts.data.prepare.writing import THREADS
@@ -140,3 +140,14 @@ def test_the_keyboard_ends_it_without_a_traceback_and_without_leftovers(tmp_path
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130 and "stopped by the keyboard" in printed and "Traceback" not in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
+
+
+@pytest.mark.parametrize("words, told", [(["prepare", "a", "--output", "b"], ""), (["benchmark", "a.yaml"], "goes on")])
+def test_the_keyboard_and_whether_the_same_command_goes_on(monkeypatch, capsys, words, told):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS[words[0]], "run", interrupted)
+    words += ["--data", "d", "--output", "o"] if words[0] == "benchmark" else []
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"error: stopped by the keyboard{told and '; the same command goes on'}\n"

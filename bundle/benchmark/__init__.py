@@ -19,6 +19,7 @@ from bundle.benchmark.summary import publish, write_summary
 from scripts.errors import InputError
 
 HELP = "train and evaluate a suite of methods, networks, data sets, label ratios and seeds, and tabulate it"
+GOES_ON = "the same command goes on"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

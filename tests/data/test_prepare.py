@@ -142,4 +142,12 @@ def test_a_folder_without_masks_says_how_to_name_them(tmp_path):
     for index, (image, mask) in enumerate(pairs(6)):
         save(tmp_path / f"src/Bilder/{index}.png", image)
         save(tmp_path / f"src/Umrisse/u{index}.png", mask)
-    refused(tmp_path / "src", "12 images, 0 with a mask.*--masks FOLDER")
+    refused(tmp_path / "src", "12 images, 0 with a mask.*--masks FOLDER.*_mask, _label")
+
+
+def test_several_masks_of_an_image_beside_it_are_to_be_merged(tmp_path):
+    for index, (image, mask) in enumerate(pairs(4)):
+        save(tmp_path / f"src/im{index}.png", image)
+        for number in "12":
+            save(tmp_path / f"src/im{index}_mask_{number}.png", mask)
+    refused(tmp_path / "src", "im0_mask_1.png seems to be one of several masks of an image: merge them into one")

@@ -29,7 +29,10 @@ def test_grey_values_need_names_and_the_message_says_which(tmp_path):
     for item in everything(datalist):
         expected = made[int(item["key"])][1] // 85
         assert (MaskReader(3).get_data(item["label"])[0][0] == expected.T).all()
-    assert refused(tmp_path / "src", "holds the value 170, which has no class", values="85=1")
+    message = refused(tmp_path / "src", "hold values that have no class: ", values="0=0")
+    assert "85 (" in message and "170 (" in message and "--values '0=0,85=1,170=2', or add --nearest" in message
+    message = refused(tmp_path / "src", "have no class: 170 ", values="85=1")
+    assert "--values '85=1,170=2'" in message and " 85 (" not in message and " 0 (" not in message
 
 
 def test_colours_become_classes(tmp_path):
@@ -96,7 +99,7 @@ def test_masks_with_blurred_edges_need_nearest(tmp_path):
         save(tmp_path / f"src/images/{index}.png", image)
         save(tmp_path / f"src/masks/{index}.png", (soft * (1 + np.arange(32)) / 32).astype(np.uint8))
     assert "--nearest (0 is background" in refused(tmp_path / "src", "8 %|more")
-    assert "add --nearest" in refused(tmp_path / "src", "8 files cannot be used", values="255=1")
+    assert "=2" not in refused(tmp_path / "src", "and 2 more. Add --nearest", values="255=1")
     report, _ = run(tmp_path / "src", values="255=1", nearest=True)
     assert report.num_classes == 2
 

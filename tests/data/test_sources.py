@@ -13,7 +13,7 @@ import pytest
 from scripts.data.sides import side_of
 from scripts.data.sources import read_source
 from scripts.data.sources.tree import scan
-from scripts.data.sources.words import split_word
+from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask, split_word
 from scripts.errors import InputError
 
 
@@ -122,7 +122,20 @@ def test_masks_without_image_and_stems_that_repeat_are_problems(tmp_path):
     touch(tmp_path, "images/a.png", "images/a.bmp", "masks/a.png", "masks/b.png")
     problems = {Path(path).name: reason for path, reason in read_source(tmp_path).problems}
     assert "no image of that name" in problems["b.png"] and len(problems) == 2
-    assert any("the same stem" in reason for reason in problems.values())
+    assert any("the same stem" in reason and "a folder masks/" in reason for reason in problems.values())
+
+
+@pytest.mark.parametrize("name", ["a_mask_1", "a_1", "a-2"])
+def test_one_of_several_masks_is_to_be_merged(tmp_path, name):
+    touch(tmp_path, "images/a.png", f"masks/{name}.png", "images/b.png", "masks/b.png")
+    ((path, reason),) = read_source(tmp_path).problems
+    assert Path(path).stem == name and "several masks of images/a.png: merge them into one mask" in reason
+
+
+def test_the_endings_that_messages_name_are_understood():
+    for ending in MASK_ENDINGS.replace(" or ", ", ").split(", "):
+        assert split_word(f"a{ending}") == ("label", "a")
+    assert is_numbered_mask("a_mask_1") and not any(map(is_numbered_mask, ("a_1", "a_mask", "mask_1")))
 
 
 def test_equal_names_in_different_folders_keep_their_own_masks(tmp_path):
@@ -286,7 +299,12 @@ def test_the_columns_of_pairs_with_windows_paths_are_kept(tmp_path):
 def test_files_of_other_kinds_are_not_lost_in_silence(tmp_path, caplog):
     source = read_source(touch(tmp_path, "images/a.png", "masks/a.png", "images/b.webp", "masks/b.GIF", "readme.txt"))
     assert [Path(name).name for name, _ in source.left_out] == ["b.webp", "b.GIF"]
-    assert "2 files of kinds that are not read (.gif, .webp)" in caplog.text
+    assert "2 files of kinds that are not read (.gif, .webp) are left out, such as" in caplog.text
+    (tmp_path / "masks/b.GIF").unlink()
+    caplog.clear()
+    read_source(tmp_path)
+    name = tmp_path / "images/b.webp"
+    assert f"1 file of a kind that is not read (.webp) is left out, {name}: save it as" in caplog.text
 
 
 def test_a_mask_above_the_folder_of_the_only_image(tmp_path):

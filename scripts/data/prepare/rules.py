@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from scripts.data.prepare.contents import label_name
 from scripts.data.prepare.state import Options, Progress, drop, refuse
-from scripts.data.prepare.values import LISTED, Counts, ValueRule, decide_rule, show
+from scripts.data.prepare.values import LISTED, Counts, ValueRule, check_complete, decide_rule, show
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources import Entry
 
@@ -33,6 +33,13 @@ def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: 
     data.rules["label"] = rule = decide_rule(named["label"], given["label"] or data.source.values, declared)
     if scribbles := named["scribble"]:
         data.rules["scribble"], data.marked = _scribble_rule(scribbles, given, rule if found["label"] else None)
+    if not (options.nearest or options.skip_broken):
+        for part, text, option in (
+            ("label", options.values, "--values"),
+            ("scribble", options.scribble_values, "--scribble-values"),
+        ):
+            if given[part]:
+                check_complete(named[part], given[part], text, option)
     problems = []
     for part, masks in found.items():
         for entry, counts, lossy in masks:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from scripts.data.exif import rotation_note
-from scripts.data.files import absolute
+from scripts.data.files import absolute, stem
 from scripts.data.listings import read_datalist_json
 from scripts.data.prepare.duplicates import drop_across_sides, twins_of
 from scripts.data.prepare.inspection import Facts, inspect
@@ -39,6 +39,7 @@ from scripts.data.selection import labelled_count
 from scripts.data.sources import PREPARED, Entry, Problem, Source, read_source
 from scripts.data.sources.label_server import unapproved
 from scripts.data.sources.tables import parse_columns
+from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask
 from scripts.data.volumes import PLANES
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -146,11 +147,20 @@ def _require_masks(data: Progress, source: Path) -> None:
     Raises:
         InputError: naming the options that tell where they are.
     """
-    if not any(entry.label is not None or entry.scribble is not None for entry in data.source.entries):
+    entries = data.source.entries
+    if any(entry.label is not None or entry.scribble is not None for entry in entries):
+        return
+    numbered = next((Path(entry.name).name for entry in entries if is_numbered_mask(stem(entry.name))), None)
+    if numbered is not None:
         raise InputError(
-            f"{source} is read as {data.source.text}, so nothing can be learnt: say where the masks are by "
-            "--masks FOLDER, or by --columns image=COLUMN,mask=COLUMN for a table."
+            f"{source} is read as {data.source.text}, so nothing can be learnt, but {numbered} seems to be one of "
+            "several masks of an image: merge them into one mask, each class a value, and end its name in _mask."
         )
+    raise InputError(
+        f"{source} is read as {data.source.text}, so nothing can be learnt: say where the masks are by "
+        "--masks FOLDER, or by --columns image=COLUMN,mask=COLUMN for a table; beside its image a mask is known by an "
+        f"ending of its name, {MASK_ENDINGS}."
+    )
 
 
 def _settle_channels(entries: Sequence[Entry], facts: Mapping[str, Facts]) -> tuple[int, list[Problem]]:

@@ -182,16 +182,57 @@ def decide_rule(
     raise InputError(_proposal(total, option) + _odd_ones(masks))
 
 
-def _proposal(total: Counter[int], option: str) -> str:
-    shown = ", ".join(
-        f"{show(code)} ({100 * count / total.total():.2g} %)" for code, count in total.most_common(LISTED)
+def check_complete(
+    masks: Sequence[tuple[str, Counts, bool]], classes: Mapping[int, int], given: str, option: str = "--values"
+) -> None:
+    """Refuses values of masks without lossy compression that have no class, all of them at once.
+
+    Args:
+        masks: as for :func:`decide_rule`.
+        classes: class by value.
+        given: the text of the option.
+        option: the option to complete.
+
+    Raises:
+        InputError: lists them, with the option that makes them classes.
+    """
+    known = {*classes, NO_LABEL}
+    total: Counter[int] = Counter()
+    for _, counts, lossy in masks:
+        total.update({} if lossy else counts)
+    missing = sorted(total.keys() - known)
+    if not missing:
+        return
+    first = max([0, *(index for index in classes.values() if index != IGNORE_INDEX)]) + 1
+    pairs = [f"{show(code)}={index}" for index, code in enumerate(missing, start=first)]
+    example = f"{option} '{','.join([given.strip(' ,'), *pairs])}'"
+    mend = "Add --nearest" if len(missing) > LISTED else f"Add them, for example {example}, or add --nearest"
+    strange = [
+        (name, {code: count for code, count in counts.items() if code not in known}, lossy)
+        for name, counts, lossy in masks
+        if not lossy
+    ]
+    raise InputError(
+        f"the masks hold values that have no class: {_shares(total, missing)}. {mend}, or leave these masks "
+        f"out with --skip-broken{_odd_ones(strange)}"
     )
-    more = f" and {len(total) - LISTED} more" if len(total) > LISTED else ""
+
+
+def _shares(total: Counter[int], codes: Iterable[int]) -> str:
+    """The most frequent of some values, each with its share of all pixels."""
+    counts = Counter({code: total[code] for code in codes})
+    shown = ", ".join(
+        f"{show(code)} ({100 * count / total.total():.2g} %)" for code, count in counts.most_common(LISTED)
+    )
+    return shown + (f" and {len(counts) - LISTED} more" if len(counts) > LISTED else "")
+
+
+def _proposal(total: Counter[int], option: str) -> str:
     many = len(total) > LISTED
     pairs = [f"{show(code)}={index}" for index, code in enumerate(_peaks(total), start=1)]
     return (
-        f"the masks hold values that are no class indices: {shown}{more}. Say which class each is, for example "
-        f"{option} '{','.join(pairs)}'{' --nearest' * many} (0 is background; class 255 is ignored)"
+        f"the masks hold values that are no class indices: {_shares(total, total)}. Say which class each is, for "
+        f"example {option} '{','.join(pairs)}'{' --nearest' * many} (0 is background; class 255 is ignored)"
     )
 
 

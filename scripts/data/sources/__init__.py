@@ -79,12 +79,14 @@ def _leave_out_foreign(tree: Tree, source: Source) -> None:
         (tree.path(name), "of a kind that is not read: save it as PNG or NIfTI") for name in tree.foreign
     ]
     if tree.foreign:
+        one, first = len(tree.foreign) == 1, tree.path(tree.foreign[0])
         kinds = ", ".join(sorted({PurePosixPath(name).suffix.lower() for name in tree.foreign}))
         logger.warning(
-            "%d files of kinds that are not read (%s) are left out, such as %s: save them as PNG, TIFF or NIfTI.",
-            len(tree.foreign),
+            "%s (%s) %s: save %s as PNG, TIFF or NIfTI.",
+            "1 file of a kind that is not read" if one else f"{len(tree.foreign)} files of kinds that are not read",
             kinds,
-            tree.path(tree.foreign[0]),
+            f"is left out, {first}" if one else f"are left out, such as {first}",
+            "it" if one else "them",
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from scripts.data.files import is_nifti, stem
@@ -18,7 +18,7 @@ from scripts.data.listings import read_splits_json
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source
 from scripts.data.sources.tree import Tree
-from scripts.data.sources.words import split_word
+from scripts.data.sources.words import NUMBERED, split_word
 
 LOSSY = (".jpg", ".jpeg")
 SPLITS = "splits.json"
@@ -148,7 +148,10 @@ def _settle_twins(parts: list[Part], tree: Tree) -> tuple[list[Part], list[Probl
             kept += [lossy[0], Part(other.path, "label", other.folder, other.names)]
             continue
         kept.append(twins[0])
-        problems += [(tree.path(part.path), f"{twins[0].path} has the same stem: remove one") for part in twins[1:]]
+        reason = (
+            f"{twins[0].path} has the same stem: remove one; if one is the mask, put the masks into a folder masks/"
+        )
+        problems += [(tree.path(part.path), reason) for part in twins[1:]]
     return kept, problems
 
 
@@ -164,7 +167,7 @@ def _match(parts: list[Part], matcher: Matcher, tree: Tree) -> tuple[dict[str, d
             stack = found[instance[0].path].setdefault(part.role, {})
             stack[instance[1]] = path
         elif image is None:
-            problems.append((path, "there is no image of that name, or there are several: add or rename one"))
+            problems.append((path, _why_no_image(part, matcher)))
         elif part.role in found[image.path]:
             other = found[image.path][part.role]
             what = "mask" if part.role == "label" else part.role
@@ -172,6 +175,16 @@ def _match(parts: list[Part], matcher: Matcher, tree: Tree) -> tuple[dict[str, d
         else:
             found[image.path][part.role] = path
     return found, problems
+
+
+def _why_no_image(part: Part, matcher: Matcher) -> str:
+    """The reason for which an annotation has no image, and the mend."""
+    matches = [match.group(1) for name in part.names if (match := NUMBERED.match(name))]
+    names = tuple(dict.fromkeys(name for whole in matches for name in (whole, split_word(whole)[1])))
+    image = matcher.image_of(replace(part, names=names)) if names else None
+    if image is not None:
+        return f"it seems to be one of several masks of {image.path}: merge them into one mask, each class a value"
+    return "there is no image of that name, or there are several: add or rename one"
 
 
 def _stack_sequences(

@@ -12,6 +12,9 @@ WORDS = {
     "segs? targets?",
     "scribble": "scribbles?",
 }
+#: endings of a mask's file name, as messages show them
+MASK_ENDINGS = "_mask, _label, _annotation, _gt, _ground_truth, _segmentation, _seg or _target"
+NUMBERED = re.compile(r"(.+?)[ _.-]+\d+$")  # one of several masks of an image
 ALONE = {role: re.compile(f"(?:{'|'.join(words.split())})$", re.I) for role, words in WORDS.items()}
 BEFORE = {role: re.compile(f"(.*?)[ _.-]+(?:{'|'.join(words.split())})$", re.I) for role, words in WORDS.items()}
 AFTER = {role: re.compile(f"(?:{'|'.join(words.split())})[ _.-]+(.*)$", re.I) for role, words in WORDS.items()}
@@ -30,3 +33,9 @@ def split_word(name: str) -> tuple[str | None, str]:
             if match:
                 return role, match.group(1) if match.groups() else ""
     return None, name
+
+
+def is_numbered_mask(name: str) -> bool:
+    """Whether a name is that of one of several masks of an image: ``im0_mask_1``."""
+    match = NUMBERED.match(name)
+    return match is not None and split_word(name)[0] is None and split_word(match.group(1))[0] == "label"
