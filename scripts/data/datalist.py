@@ -12,12 +12,11 @@ from scripts.data.files import Collection, Item
 from scripts.data.layouts import read_layout
 from scripts.data.pool import datalist_beside
 from scripts.data.selection import (
-    NAME_START,
     are_strata,
     check_sides,
     complete_split,
     labelled_count,
-    shared_starts,
+    names_alike,
     training_order,
 )
 from scripts.data.synthetic import write_synthetic_set
@@ -95,7 +94,8 @@ def load_datalist(
     drawn = sum("scribble" in item for item in collection.items.values())
     if drawn and annotation == "mask" and not part:
         logger.warning("%s: its %d scribbles are not used: --annotation scribble learns from them.", folder, drawn)
-    _warn_of_patients(collection, folder)
+    if note := names_alike(collection):
+        logger.warning("%s: %s", folder, note)
     if part and not collection.split:
         logger.info("%s pins no split, so one is drawn: --part all scores every image with a mask instead.", folder)
     sides = complete_split(collection, val_share, test_share)
@@ -149,22 +149,6 @@ def check_classes(collection: Collection, num_classes: int) -> None:
         raise InputError(
             f"{collection.source} has {collection.num_classes} classes, but num_classes is {num_classes}: pass "
             f"--num_classes {collection.num_classes}."
-        )
-
-
-def _warn_of_patients(collection: Collection, folder: Path) -> None:
-    """Tells of names that look like several images a patient, where nothing tells the groups."""
-    if collection.split or any(item["group"] != key for key, item in collection.items.items()):
-        return
-    if starts := shared_starts(list(collection.items)):
-        logger.warning(
-            "%s: the names of its %d images begin in %d ways (%s, ...), but each image is split on its own: if that is "
-            "one patient or video, add --group_pattern '%s', or scores will be too good.",
-            folder,
-            len(collection.items),
-            len(starts),
-            ", ".join(starts[:3]),
-            NAME_START.pattern,
         )
 
 

@@ -145,6 +145,19 @@ def shared_starts(names: Sequence[str]) -> list[str]:
     return sorted(starts) if "" not in starts and 1 < len(starts) < len(names) else []
 
 
+def names_alike(collection: Collection) -> str:
+    """What is to be told of names that look like several images a patient, where nothing tells the groups; else ""."""
+    alone = not collection.split and all(item["group"] == key for key, item in collection.items.items())
+    starts = shared_starts(list(collection.items)) if alone else []
+    if not starts:
+        return ""
+    return (
+        f"the names of its {len(collection.items)} images begin in {len(starts)} ways ({', '.join(starts[:3])}, ...), "
+        "but each image is split on its own: if that is one patient or video, add --group_pattern "
+        f"'{NAME_START.pattern}', or scores will be too good."
+    )
+
+
 def check_sides(sides: dict[str, list[Item]], source: str) -> None:
     """Sees to it that no group (patient, video, set of duplicates) is on two sides.
 

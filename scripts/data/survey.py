@@ -15,10 +15,10 @@ import numpy as np
 from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads, listed_twice, open_item
 from scripts.data.decode import Decoded
 from scripts.data.exif import rotation_note
-from scripts.data.files import Collection, Item
+from scripts.data.files import Item
 from scripts.data.listings import read_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
-from scripts.data.selection import NAME_START, shared_starts
+from scripts.data.selection import names_alike
 from scripts.data.tallies import Facts, MaskTally, facts_of
 from scripts.data.tolerant import SIDE_OF, all_lists, read_past_faults, shared_groups
 from scripts.errors import InputError
@@ -98,7 +98,8 @@ def survey(
     found = Survey(str(dataset), all_lists(collection, str(dataset), problems), problems)
     found.problems += [*listed_twice(found.lists, "key"), *listed_twice(found.lists, "image")]
     found.problems += shared_groups(found.lists, collection.source or "the data list")
-    found.notes += _names_alike(collection, found.dataset)
+    if note := names_alike(collection):
+        found.notes.append(Problem("names_alike", found.dataset, f"{found.dataset}: {note}"))
     listing = read_json(Path(collection.source)) if collection.source.lower().endswith(".json") else {}
     noted_classes, noted_value = _noted(listing, collection.source, problems)
     found.class_names = _noted_names(listing)
@@ -112,19 +113,6 @@ def survey(
     images = ImageReader(in_channels) if in_channels else None
     _Census(found, num_classes, ignore_value).take(entries, images)
     return found
-
-
-def _names_alike(collection: Collection, dataset: str) -> Iterator[Problem]:
-    """What training warns of: names that look like several images a patient, where nothing tells the groups."""
-    if collection.split or any(item["group"] != key for key, item in collection.items.items()):
-        return
-    if starts := shared_starts(list(collection.items)):
-        message = (
-            f"The names of the {len(collection.items)} images begin in {len(starts)} ways ({', '.join(starts[:3])}, "
-            "...), but each image is split on its own: if that is one patient or video, add --group_pattern "
-            f"'{NAME_START.pattern}' here and in training, or scores will be too good."
-        )
-        yield Problem("names_alike", dataset, message)
 
 
 def _noted(content: Mapping[str, Any], source: str, problems: list[Problem]) -> tuple[int | None, int | None]:
