@@ -157,7 +157,7 @@ def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set,
     arguments[3] = str(second)
     assert main([*arguments, "--results", str(published), "--publish", str(tmp_path / "both")]) == 0
     shown = capsys.readouterr().out
-    assert "1 of 2 runs are done, 1 to go" in shown and "M | 2 |" in shown
+    assert "1 of 2 runs are done, 1 to go" in shown and "k | 2 |" in shown
     assert [made.parent.name for made in second.rglob(RESULT)] == ["seed1"]
     assert {made.stem for made in (tmp_path / "both" / "runs").rglob("*.json")} == {"seed0", "seed1"}
 

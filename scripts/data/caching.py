@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -101,6 +102,8 @@ def promised() -> int:
 
     What they hold already is counted by the system; a list that is gone promises nothing.
     """
+    if PROMISES:
+        gc.collect()  # an engine of before and its lists hold each other
     # MONAI has no public way to ask which images a CacheDataset holds
     return sum(each * sum(held is None for held in dataset._cache) for dataset, each in list(PROMISES.items()))
 

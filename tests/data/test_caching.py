@@ -24,6 +24,12 @@ def to_tensors(item: dict) -> dict:
     return {"key": item["key"], "image": torch.full((1, 4, 4), value), "label": torch.ones(1, 4, 4, dtype=torch.uint8)}
 
 
+@pytest.fixture(autouse=True)
+def nothing_promised(monkeypatch):
+    """Trainings of other tests may still live in this process."""
+    monkeypatch.setattr(caching, "PROMISES", weakref.WeakKeyDictionary())
+
+
 DATA = [{"key": str(n)} for n in range(5)]
 TRANSFORM = Compose([Lambda(to_tensors)])
 
