@@ -12,17 +12,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from bundle.training_command import names_setting, training_command
+from bundle.training_command import PLAIN, bundle_command, config_list, names_setting, training_command
 from scripts.data.prepare import Options, Report, prepare
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources import LAYOUTS
 
 HELP = "turn any folder with images and masks into a dataset folder that training reads"
-
-EVALUATION = (
-    "python -m monai.bundle run evaluating --config_file \"['configs/train.json','configs/evaluate.json']\" --part all "
-    "--dataset_dir {} --output_dir <run> --ckpt_path <run>/model.pt --results_dir <new folder>"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +64,9 @@ def run(arguments: argparse.Namespace) -> None:
 def command(report: Report) -> str:
     """The command that trains on the prepared folder, or, where nothing in it is to be trained on, evaluates on it."""
     if not report.images["training"]:
-        return EVALUATION.format(shlex.quote(report.output))
+        config = config_list([PLAIN, "configs/evaluate.json"])
+        places = "--output_dir <run> --ckpt_path <run>/model.pt --results_dir <new folder>"
+        return bundle_command("evaluating", config, f"--part all --dataset_dir {shlex.quote(report.output)} {places}")
     settings = {"dataset_dir": report.output, "num_classes": report.num_classes, "in_channels": report.in_channels}
     settings |= {"ignore_value": report.ignore_value} if report.ignore_value != IGNORE_INDEX else {}
     settings |= {"annotation": report.annotation} if report.annotation != "mask" else {}

@@ -1,26 +1,37 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The command that trains on a data set, as ``prepare`` and ``scribbles`` print it."""
+"""The bundle's commands as they are printed for a reader to type, and the one that trains on a data set."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.class_names import completed_class_names, default_class_names
 
 PLAIN = "configs/train.json"
 #: strokes are no masks: they want a rule that leaves the other pixels open
-FOR_SCRIBBLES = f"\"['{PLAIN}','configs/methods/scribsd_plus.yaml']\""
+FOR_SCRIBBLES = (PLAIN, "configs/methods/scribsd_plus.yaml")
+
+
+def config_list(files: Sequence[str]) -> str:
+    """Several config files as one word of the shell."""
+    listed = "','".join(files)
+    return f"\"['{listed}']\""
+
+
+def bundle_command(run_id: str, config: str, words: str) -> str:
+    """A run of the bundle; ``config`` and ``words`` are quoted already, so that they may hold places to fill in."""
+    return f"python -m monai.bundle run {run_id} --config_file {config} {words}"
 
 
 def training_command(settings: Mapping[str, Any]) -> str:
     """The shell command of a training with these settings, with a rule for scribbles where ``annotation`` says so."""
-    files = FOR_SCRIBBLES if settings.get("annotation") == "scribble" else PLAIN
+    config = config_list(FOR_SCRIBBLES) if settings.get("annotation") == "scribble" else PLAIN
     words = shlex.join(word for key, value in settings.items() for word in (f"--{key}", _word(value)))
-    return f"python -m monai.bundle run training --config_file {files} {words}"
+    return bundle_command("training", config, words)
 
 
 def names_setting(known: Mapping[int, str], num_classes: int) -> dict[str, list[str]]:

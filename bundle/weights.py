@@ -18,6 +18,7 @@ from bundle.assignments import assignments
 from bundle.benchmark.suite import ROOT
 from bundle.export import read_config
 from bundle.package import METADATA, WEIGHTS
+from bundle.training_command import bundle_command, config_list
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.report import duration
@@ -136,9 +137,7 @@ def section(output: Path, metrics: Mapping[str, Any], arguments: argparse.Namesp
 def command(run_id: str, files: Sequence[str], settings: Mapping[str, str]) -> str:
     """A run of the bundle as a reader types it, with places for the folders."""
     extra = "".join(f" --{key} {shlex.quote(value)}" for key, value in settings.items())
-    listed = "','".join(files)
-    start = f"python -m monai.bundle run {run_id} --config_file \"['{listed}']\""
-    return f"{start} --dataset_dir <data>{extra} --output_dir <run>"
+    return bundle_command(run_id, config_list(files), f"--dataset_dir <data>{extra} --output_dir <run>")
 
 
 def table(metrics: Mapping[str, Any]) -> str:

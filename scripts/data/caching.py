@@ -76,7 +76,8 @@ def cached_dataset(
     if mode in ("memory", "auto"):
         lazy = {"runtime_cache": int(num_workers) == 0}
         dataset = CacheDataset(data, transform, num_workers=FILLERS, progress=sys.stderr.isatty(), **lazy)
-        PROMISES[dataset] = each
+        if each:
+            PROMISES[dataset] = each
         return dataset
     return PersistentDataset(data, transform, cache_dir) if mode == "disk" else Dataset(data, transform)
 

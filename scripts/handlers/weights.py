@@ -67,7 +67,8 @@ class StrictCheckpointLoader:
             return
         state = load_checkpoint(self.path)
         check_parameters(self.path, self.expected)
-        if self.part == ALL and is_trained_on(self.path, self.expected.get("dataset_dir")):
+        data = self.expected.get("dataset_dir")
+        if self.part == ALL and is_trained_on(run_of(self.path).get("parameters", {}), data):
             logger.warning("part all holds the images that %s was trained on: the scores will be too good.", self.path)
         if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
             raise InputError(
@@ -89,7 +90,7 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
         InputError: a parameter differs; the sentence says which value to pass.
     """
     parameters = run_of(path).get("parameters", {})
-    same_data = is_trained_on(path, expected.get("dataset_dir"))
+    same_data = is_trained_on(parameters, expected.get("dataset_dir"))
     for key, value in expected.items():
         if key == "dataset_dir" or (key in SPLIT and not same_data):
             continue
@@ -99,9 +100,8 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
             raise InputError(f"{path} was trained with {key} {trained}, but {key} is {value} here: {mend}")
 
 
-def is_trained_on(path: str, dataset_dir: Any) -> bool:
-    """Whether the run beside weights read this data set; an empty name is the embedded one."""
-    parameters = run_of(path).get("parameters", {})
+def is_trained_on(parameters: Mapping[str, Any], dataset_dir: Any) -> bool:
+    """Whether a run with these parameters read this data set; an empty name is the embedded one."""
     return "dataset_dir" in parameters and _folder(parameters["dataset_dir"]) == _folder(dataset_dir)
 
 
@@ -137,7 +137,7 @@ def patterns_of(path: str | Path | None, dataset_dir: str, group_pattern: str | 
         InputError: ``run.json`` is damaged.
     """
     parameters = run_of(str(path)).get("parameters", {}) if path else {}
-    known = {key: parameters.get(key) for key in SPLIT if path and is_trained_on(str(path), dataset_dir)}
+    known = {key: parameters.get(key) for key in SPLIT if is_trained_on(parameters, dataset_dir)}
     known["group_pattern"] = group_pattern or known.get("group_pattern")
     return {key: value for key, value in known.items() if value}
 
