@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from scripts.data.prepare.contents import label_name
+from scripts.data.prepare.legend import fitting, legend_classes, legend_names, names_by_class
 from scripts.data.prepare.state import Options, Progress, drop, refuse
 from scripts.data.prepare.values import LISTED, Counts, ValueRule, check_complete, decide_rule, show
 from scripts.data.reader import IGNORE_INDEX
@@ -30,7 +31,13 @@ def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: 
         part: [(label_name(getattr(entry, part), entry), counts, lossy) for entry, counts, lossy in masks]
         for part, masks in found.items()
     }
-    data.rules["label"] = rule = decide_rule(named["label"], given["label"] or data.source.values, declared)
+    names = legend_names(data.source)
+    classes = legend_classes(names) if names else {}
+    known = given["label"] or data.source.values or fitting(classes, named["label"], data.source.legend_file)
+    data.rules["label"] = rule = decide_rule(
+        named["label"], known, declared or len(set(classes.values()) - {IGNORE_INDEX})
+    )
+    data.source.class_names |= names_by_class(names, classes, rule)
     if scribbles := named["scribble"]:
         data.rules["scribble"], data.marked = _scribble_rule(scribbles, given, rule if found["label"] else None)
     if not (options.nearest or options.skip_broken):

@@ -72,7 +72,7 @@ def parse_values(text: str, option: str = "--values") -> dict[int, int]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         value, _, number = (piece.strip() for piece in part.partition("="))
         try:
-            code, classes_index = _parse_code(value), int(number)
+            code, classes_index = parse_code(value), int(number)
         except ValueError:
             raise InputError(f"{option} has '{part}': write 85=1,170=2 or '#ff0000=1,#00ff00=2'.") from None
         if not 0 <= classes_index <= IGNORE_INDEX:
@@ -86,7 +86,12 @@ def parse_values(text: str, option: str = "--values") -> dict[int, int]:
     return classes
 
 
-def _parse_code(text: str) -> int:
+def parse_code(text: str) -> int:
+    """A value as people write it, 85 or #ff0000, as a number.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if not text.startswith("#"):
         return int(text)
     if len(text) != 7:

@@ -15,6 +15,7 @@ from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv,
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
 from scripts.data.sources.coco import find_coco, read_coco
+from scripts.data.sources.legends import read_legend
 from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
@@ -66,6 +67,8 @@ def read_source(
     candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
     source = _read(tree, _choose(candidates, layout, path), candidates, dict(columns or {}), dict(folders or {}))
     source.problems[:0] = tree.problems
+    if not (source.class_names or source.values):
+        source.legend_file, source.legend = read_legend(tree)
     _leave_out_foreign(tree, source)
     _tell_keys_apart(source.entries)
     if not source.entries and not source.problems:

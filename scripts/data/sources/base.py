@@ -59,6 +59,9 @@ class Source:
         ordered: whether that order is the one in which training images are labelled.
         class_names: by class index, where known.
         values: classes by mask value, where the source defines other values than class indices.
+        legend: names by mask value (85 or #ff0000), as a file beside the masks gives them; what it is worth shows when
+            the masks are opened.
+        legend_file: that file.
         problems: what is wrong with the listing.
         left_out: files that are not used, for a reason that is no fault.
     """
@@ -69,6 +72,8 @@ class Source:
     ordered: bool = False
     class_names: dict[int, str] = field(default_factory=dict)
     values: dict[int, int] = field(default_factory=dict)
+    legend: dict[str, str] = field(default_factory=dict)
+    legend_file: str = ""
     problems: list[Problem] = field(default_factory=list)
     left_out: list[Problem] = field(default_factory=list)
 

@@ -21,6 +21,12 @@ from scripts.data.sources.tree import Tree
 from scripts.data.sources.words import NUMBERED, split_word
 
 LOSSY = (".jpg", ".jpeg")
+#: folders that annotation programs put beside the masks of classes
+DRAWINGS = {
+    "segmentationobject": "instances, not classes",
+    "segmentationclassvisualization": "masks drawn into images",
+    "segmentationobjectvisualization": "masks drawn into images",
+}
 SPLITS = "splits.json"
 #: names of MR sequences as BraTS and others end their files with them
 SEQUENCE = re.compile(r"(.+?)[ _.-]+(flair|t1|t1w|t1n|t1c|t1ce|t1gd|t2|t2w|t2f|pd|dwi|adc|swi)$", re.I)
@@ -118,7 +124,8 @@ def read_names(tree: Tree, folders: dict[str, str] | None = None) -> Source:
         tree: what is in it.
         folders: role (``image``, ``label``, ``scribble``) of folders, by relative path, where the names do not tell it.
     """
-    parts = [part_of(path, stem(path), folders or {}) for path in tree.images]
+    drawn = _drawings(tree, folders or {})
+    parts = [part_of(path, stem(path), folders or {}) for path in tree.images if path not in drawn]
     parts += [part_of(path or ".", PurePosixPath(path).name or tree.root.name, folders or {}) for path in tree.series]
     parts, problems = _settle_twins(parts, tree)
     images = [part for part in parts if part.role == "image"]
@@ -126,12 +133,24 @@ def read_names(tree: Tree, folders: dict[str, str] | None = None) -> Source:
     matcher = Matcher(images, {path or ".": files for path, files in tree.series.items()})
     found, more = _match(parts, matcher, tree)
     entries = _entries(images, channels, found, tree)
-    source = Source("names", "", entries, problems=problems + odd + more)
+    unused = [(tree.path(path), reason) for path, reason in drawn.items()]
+    source = Source("names", "", entries, problems=problems + odd + more, left_out=unused)
     pin_by_splits(source, tree.root) if (tree.root / SPLITS).is_file() else pin_by_folders(source)
     masks = sum(entry.label is not None for entry in entries)
     stacked = "".join(f", channels {' '.join(map(_sequence_of, files))}" for files in [*channels.values()][:1])
     source.text = f"images and masks by their names ({len(entries)} images, {masks} with a mask{stacked})"
     return source
+
+
+def _drawings(tree: Tree, folders: dict[str, str]) -> dict[str, str]:
+    """The files in folders that are neither images nor masks, with the reason, unless their role is declared."""
+    found = {}
+    for path in tree.images:
+        parents = PurePosixPath(path).parent.parts
+        reason = next((DRAWINGS[name.lower()] for name in parents if name.lower() in DRAWINGS), "")
+        if reason and not any("/".join(parents[:depth]) in folders for depth in range(1, len(parents) + 1)):
+            found[path] = reason
+    return found
 
 
 def _settle_twins(parts: list[Part], tree: Tree) -> tuple[list[Part], list[Problem]]:
