@@ -16,6 +16,7 @@ from scripts.data.datalist import ALL
 from scripts.data.dicom import is_series
 from scripts.data.files import Item, images_by_stem, is_image, is_nifti, stem
 from scripts.data.reader import IGNORE_INDEX, ImageReader
+from scripts.data.sources.words import masks_among
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.switches import as_bool
@@ -49,19 +50,42 @@ def items_to_score(
     return items
 
 
+def images_without_masks(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """The images directly inside a folder, by stem and sorted, and apart from them the files that their names make the
+    masks of some of these (``a_mask.png`` beside ``a.jpg``).
+
+    Raises:
+        InputError: the folder does not exist, or two files in it have the same stem.
+    """
+    found = images_by_stem(folder)
+    masks = masks_among(found)
+    return {name: path for name, path in found.items() if name not in masks}, [found[name] for name in sorted(masks)]
+
+
+def tell_masks(masks: Sequence[Path]) -> None:
+    """Warns that files beside images are taken for their masks."""
+    if masks:
+        logger.warning(
+            "%d files in %s are passed over, since their names make them masks of images there, such as %s.",
+            len(masks),
+            masks[0].parent,
+            masks[0].name,
+        )
+
+
 def images_to_predict(dataset_dir: str) -> list[dict[str, str]]:
     """What lies directly inside a folder as ``{"image": path}``, sorted by name; none where no folder is given.
 
-    Pictures, DICOM frames, 2-D and 3-D NIfTI files, and subfolders that hold a DICOM series. (MONAI instantiates the
-    data set to check a bundle's properties, when no folder is known yet; :func:`check_prediction` refuses that at the
-    start of a run.)
+    Pictures, DICOM frames, 2-D and 3-D NIfTI files, and subfolders that hold a DICOM series; not what its name makes
+    the mask of an image beside it. (MONAI instantiates the data set to check a bundle's properties, when no folder is
+    known yet; :func:`check_prediction` refuses that at the start of a run.)
 
     Raises:
         InputError: the folder does not exist, or two images in it have the same stem.
     """
     if not dataset_dir:
         return []
-    found = images_by_stem(Path(dataset_dir))
+    found, _ = images_without_masks(Path(dataset_dir))
     for folder in sorted(path for path in Path(dataset_dir).iterdir() if path.is_dir() and path.name[0] != "."):
         if is_series(folder):
             if folder.name in found:
@@ -118,7 +142,8 @@ def check_prediction(
 
 
 def _tell_passed_over(source: Path) -> None:
-    """Warns of images in sub-folders, which are not predicted."""
+    """Warns of masks beside images, and of images in sub-folders, which are not predicted."""
+    tell_masks(images_without_masks(source)[1])
     folders = [path for path in source.iterdir() if path.is_dir() and path.name[0] != "." and not is_series(path)]
     images = [path for folder in sorted(folders) for path in folder.rglob("*") if is_image(path)]
     if images:

@@ -19,7 +19,7 @@ from monai.transforms import Compose, SaveImaged
 from PIL import Image
 
 from scripts.errors import InputError
-from scripts.inputs import check_prediction
+from scripts.inputs import check_prediction, images_to_predict
 from scripts.run.excepthook import chain
 from tests.data.test_dicom import write as write_frame
 from tests.data.test_dicom import write_series
@@ -284,3 +284,16 @@ def test_images_in_sub_folders_are_passed_over_with_a_warning(folder, caplog):
         Image.fromarray(picture).save(folder / name)
     check_prediction(str(folder), str(folder.parent / "out"))
     assert "2 images in sub-folders" in caplog.text and "p1/" in caplog.text
+
+
+def test_masks_beside_images_are_not_predicted(folder, caplog):
+    picture = np.full((48, 64, 3), 40, np.uint8)
+    for name in ("a.jpg", "a_mask.png", "img_7.png", "gt_7.png", "old_mask.png"):
+        Image.fromarray(picture).save(folder / name)
+    assert [os.path.basename(item["image"]) for item in images_to_predict(str(folder))] == [
+        "a.jpg",
+        "img_7.png",
+        "old_mask.png",
+    ]
+    check_prediction(str(folder), str(folder.parent / "out"))
+    assert "2 files" in caplog.text and "such as a_mask.png" in caplog.text

@@ -33,7 +33,7 @@ from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.engines.per_image import Fit
 from scripts.errors import InputError
 from scripts.files import atomic_write
-from scripts.inputs import items_to_score
+from scripts.inputs import images_without_masks, items_to_score, tell_masks
 from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
 
@@ -148,7 +148,9 @@ class ClusterFolder:
         folder = root / "images" if (root / "images").is_dir() else root
         masks_dir = Path(self.masks_dir) if self.masks_dir else root / "masks" if folder != root else None
         masks = images_by_stem(masks_dir) if masks_dir and (self.masks_dir or masks_dir.is_dir()) else {}
-        items = [{"key": key, "image": str(path), "group": key} for key, path in images_by_stem(folder).items()]
+        found, passed_over = images_without_masks(folder)
+        tell_masks(passed_over)
+        items = [{"key": key, "image": str(path), "group": key} for key, path in found.items()]
         if not items:
             raise InputError(f"{folder} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
         self.check_outside(folder)

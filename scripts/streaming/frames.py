@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from scripts.data.decode import Decoded, decode
-from scripts.data.files import images_by_stem
 from scripts.errors import InputError
+from scripts.inputs import images_without_masks, tell_masks
 from scripts.streaming.video import pyav
 
 RATE = Fraction(25)  # frames a second of a folder, and of a video that does not tell its own
@@ -82,14 +82,17 @@ class Source(ABC):
 
 
 class FrameFolder(Source):
-    """Pictures directly inside a folder, ``frame_2`` before ``frame_10``; one that cannot be read is passed over.
+    """Pictures directly inside a folder, ``frame_2`` before ``frame_10``, without masks beside them; one that cannot be
+    read is passed over.
 
     Raises:
         InputError: no such folder, no picture in it, or two of one stem.
     """
 
     def __init__(self, path: Path, rate: Fraction = RATE) -> None:
-        self.rate, self.paths = rate, sorted(images_by_stem(path).items(), key=lambda pair: natural(pair[0]))
+        found, masks = images_without_masks(path)
+        tell_masks(masks)
+        self.rate, self.paths = rate, sorted(found.items(), key=lambda pair: natural(pair[0]))
         self.total = len(self.paths)
         if not self.total:
             raise InputError(f"{path} holds no picture (PNG, JPEG, TIFF, BMP): correct --input")

@@ -111,6 +111,13 @@ def test_plain_folders_without_masks_and_masks_elsewhere(folder):
     assert (metrics["images"], metrics["scored"]) == (3, 1) and not (out / "overlays").exists()
 
 
+def test_masks_beside_images_are_not_clustered(folder):
+    for name in ("wide", "small"):
+        shutil.copy(folder / f"masks/{name}.png", folder / f"images/{name}_mask.png")
+    cluster(folder / "images")
+    assert sorted(path.stem for path in (folder / "out/masks").iterdir()) == ["small", "tall.b", "wide"]
+
+
 def test_a_cut_run_goes_on_and_gives_what_an_uncut_one_gives(folder, monkeypatch):
     whole = cluster(folder, "whole", seed=3)
     done = []

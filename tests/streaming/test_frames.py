@@ -44,6 +44,13 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
     assert sorted(["b10", "b9", "a", "10", "9"], key=natural) == ["9", "10", "a", "b9", "b10"]
 
 
+def test_masks_beside_frames_are_no_frames(tmp_path, caplog):
+    for name, picture in zip(("frame_1.jpg", "frame_1_mask.png", "frame_2.jpg"), scenes(3)):
+        Image.fromarray(picture).save(tmp_path / name)
+    assert [frame.name for frame in open_source(tmp_path)] == ["frame_1", "frame_2"]
+    assert "frame_1_mask.png" in caplog.text
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_file_that_ends_early_gives_what_is_there(tmp_path, name, share):

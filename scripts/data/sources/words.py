@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 WORDS = {
     "image": "images? imgs? im imagestr imagests frames? jpegimages photos? pictures? scans? inputs?",
@@ -39,3 +40,15 @@ def is_numbered_mask(name: str) -> bool:
     """Whether a name is that of one of several masks of an image: ``im0_mask_1``."""
     match = NUMBERED.match(name)
     return match is not None and split_word(name)[0] is None and split_word(match.group(1))[0] == "label"
+
+
+def masks_among(names: Iterable[str]) -> set[str]:
+    """Those of the names that are the mask or the scribbles of another one.
+
+    Example:
+        >>> masks_among(["a", "a_mask", "img_1", "gt_1", "img_1_gt", "b_mask"]) == {"a_mask", "gt_1", "img_1_gt"}
+        True
+    """
+    told = {name: split_word(name) for name in names}
+    images = {one for name, (role, bare) in told.items() if role in ("image", None) for one in (name, bare)}
+    return {name for name, (role, bare) in told.items() if role in ("label", "scribble") and bare in images}
