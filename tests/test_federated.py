@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -37,8 +38,8 @@ SETTINGS |= {"network_def": SMALL_UNET, "method#threshold": 0.5, "method#trust":
 
 @pytest.fixture
 def two_sites(tmp_path, synthetic_set):
-    """A site with three of its five masks and one without any."""
-    return write_sites(["5:0.6", "5:0"], str(synthetic_set), tmp_path / "sites", SETTINGS)[0]
+    """A site with the masks of one of its two patients, and one without any."""
+    return write_sites(["7:0.5", "3:0"], str(synthetic_set), tmp_path / "sites", SETTINGS)[0]
 
 
 def plan(folder, number=3, **changes):
@@ -47,20 +48,39 @@ def plan(folder, number=3, **changes):
 
 
 def test_training_images_are_dealt_out_and_masks_stay_behind(tmp_path, synthetic_set):
-    sites, everything = write_sites(["5:0.6", "5:0"], str(synthetic_set), tmp_path, SETTINGS)
+    sites, everything = write_sites(["7:0.5", "3:0"], str(synthetic_set), tmp_path, SETTINGS)
     whole = load_datalist(str(synthetic_set))
     lists = [json.loads(site.datalist.read_text()) for site in (*sites, everything)]
-    assert [len(one["training"]) for one in lists] == [3, 0, 3]
-    assert [len(one["unlabeled"]) for one in lists] == [2, 5, 7]
+    assert [len(one["training"]) for one in lists] == [5, 0, 5]
+    assert [len(one["unlabeled"]) for one in lists] == [2, 3, 5]
     assert not any("label" in item for one in lists for item in one["unlabeled"])
     used = [item["image"] for one in lists[:2] for part in ("training", "unlabeled") for item in one[part]]
     assert len(set(used)) == 10 and set(used) <= {item["image"] for item in whole["training"]}
     assert lists[1]["validation"] == lists[1]["test"] == [] and len(lists[0]["test"]) == len(whole["test"])
-    assert sites[0].weight(0.5) == 4.0 and sites[1].weight(0.5) == 2.5
+    assert sites[0].weight(0.5) == 6.0 and sites[1].weight(0.5) == 1.5
     read = load_datalist(str(sites[1].datalist), without_masks=True)
-    assert read["training"] == [] and len(read["unlabeled"]) == 5
+    assert read["training"] == [] and len(read["unlabeled"]) == 3
     with pytest.raises(InputError, match="holds no mask at all"):
         load_datalist(str(sites[1].datalist))
+
+
+def test_images_of_a_patient_go_to_one_site_unless_the_numbers_part_them(patients, tmp_path, caplog):
+    settings = {"num_classes": 4, "group_pattern": r"^(p\d+)_"}
+    train = load_datalist(str(patients), **settings)["training"]
+    counts = Counter(item["group"] for item in train)
+    first = train[0]["group"]
+    whole, _ = write_sites([str(counts[first]), "4:0"], str(patients), tmp_path / "whole", settings)
+    assert {item["group"] for item in json.loads(whole[0].datalist.read_text())["training"]} == {first}
+    assert not caplog.text
+    write_sites([str(counts[first] - 1), "1:0"], str(patients), tmp_path / "parted", settings)
+    assert f"within the images of '{first}', which are at two sites" in caplog.text
+
+
+def test_the_seed_of_a_federation_may_stand_in_a_config(tmp_path):
+    overlay = tmp_path / "seed.yaml"
+    overlay.write_text("seed: 5")
+    assert plan(tmp_path).seed == 0 and plan(tmp_path, files=("configs/train.json", str(overlay))).seed == 5
+    assert plan(tmp_path, files=("configs/train.json", str(overlay)), settings={"seed": 7}).seed == 7
 
 
 def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set):
@@ -300,7 +320,7 @@ def test_the_table_has_the_scores_that_an_evaluation_has(two_sites):
     lines = markdown(rows).splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") and "cluster" not in lines[0]
     dice = 100 * (10 / 15 + 0) / 2
-    assert lines[3].startswith(f"| centralised | 3 | 2 | {dice:.1f} |") and "| 4.0 |" in lines[3]
+    assert lines[3].startswith(f"| centralised | 5 | 2 | {dice:.1f} |") and "| 4.0 |" in lines[3]
     assert rows_to_csv(rows).splitlines()[0].startswith("training,labelled,unlabelled,mean_dice,")
     without = scores | {"hd95": None}  # no image had a distance
     assert "| - |" in markdown([row("centralised", two_sites[0], {"scores": without, "images": 2})])
@@ -310,7 +330,7 @@ def test_the_table_has_the_scores_that_an_evaluation_has(two_sites):
 def test_the_command_compares_a_site_alone_the_federation_and_all_in_one(tmp_path, synthetic_set):
     overlay = tmp_path / "unet.yaml"
     overlay.write_text(json.dumps({"network_def": SMALL_UNET}))
-    sites = ["--data", str(synthetic_set), "--sites", "5:0.6", "5:0", "--rounds", "2"]
+    sites = ["--data", str(synthetic_set), "--sites", "7:0.5", "3:0", "--rounds", "2"]
     settings = [f"{key}={value}" for key, value in SETTINGS.items() if isinstance(value, (int, str))]
     command = [sys.executable, "-W", "ignore", "-m", "bundle", "federate", *sites, "--output", str(tmp_path / "run")]
     command += ["--configs", str(overlay), "--settings", *settings]
@@ -342,7 +362,7 @@ def test_the_rounds_run_in_nvidia_flares_simulator(tmp_path, synthetic_set):
         "--rounds",
         "2",
     ]
-    command += ["--data", str(synthetic_set), "--sites", "5:0.6", "5:0", "--output", str(tmp_path / "run")]
+    command += ["--data", str(synthetic_set), "--sites", "7:0.5", "3:0", "--output", str(tmp_path / "run")]
     command += ["--configs", str(overlay), "--settings", *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ}, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]

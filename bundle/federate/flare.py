@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 from monai.bundle import ConfigParser
@@ -45,7 +46,7 @@ def federate_in_flare(sites: Sequence[Site], plan: Plan) -> Path:
         min_clients=len(sites),
         num_rounds=plan.rounds,
         train_script=str(CLIENT),
-        train_args=f"--plan {plan.output / PLAN}",
+        train_args=f"--plan {quote(str(plan.output / PLAN))}",  # FLARE splits it at spaces, quoted or not
         key_metric="val_mean_dice",
         aggregation_weights={site.name: site.weight(plan.unlabelled_weight) / total for site in sites},
     )
@@ -61,7 +62,7 @@ def start(plan: Plan) -> dict:
     parser = ConfigParser()
     parser.read_config([str(ROOT / name) for name in plan.files])
     parser.update({"bundle_root": str(ROOT), **plan.settings})
-    torch.manual_seed(int(plan.settings.get("seed", 0)))
+    torch.manual_seed(plan.seed)
     network = parser.get_parsed_content("network_def")
     atomic_save(plan.output / START, network.state_dict())
     values = {key: parser.get_parsed_content(f"network_def#{key}") for key in parser.get("network_def")}

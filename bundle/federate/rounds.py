@@ -17,6 +17,7 @@ from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
 
+from bundle.benchmark.lists import data_config
 from bundle.benchmark.suite import ROOT
 from bundle.federate.sites import Site
 from scripts.errors import InputError
@@ -52,6 +53,11 @@ class Plan:
     unlabelled_weight: float
     output: Path
     join: int = 1
+
+    @property
+    def seed(self) -> int:
+        """Of the first site and the first global weights, as configs and settings give it."""
+        return int(data_config(self.files, self.settings).get_parsed_content("seed"))
 
     def before(self, site: Site) -> int:
         """Rounds that go by before the site takes part."""
@@ -97,7 +103,7 @@ def client(site: Site, plan: Plan, number: int, done: int = 0) -> MonaiAlgo:
         "dataset_dir": str(site.datalist),
         "output_dir": str(plan.output / site.name),
         "bundle_root": str(ROOT),
-        "seed": int(plan.settings.get("seed", 0)) + number,
+        "seed": plan.seed + number,
         "rounds": plan.rounds - plan.before(site),
         "local_epochs": plan.local_epochs,
         "resume_epoch": max(done - plan.before(site), 0) * plan.local_epochs,

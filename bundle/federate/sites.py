@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ PARTS = ("key", "image", "label", "scribble", "group", "volume", "slice", "spaci
 READING = ("num_classes", "seed", "group_pattern", "volume_pattern", "annotation", "val_share", "test_share")
 
 Lists = dict[str, list[Item]]
+
+logger = logging.getLogger("less_net")
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,13 @@ def split_spec(spec: str) -> tuple[str, float | None]:
 
 
 def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[str, Any]) -> list[Lists]:
-    """The training images of one data set, dealt out in their order."""
+    """The training images of one data set, dealt out in their order, those of a group (patient, video) one after the
+    other; a group that two sites share all the same is told."""
     whole = read_lists(data, common)
-    images, lists, start = whole["training"] + whole["unlabeled"], [], 0
+    groups: dict[str, list[Item]] = {}
+    for item in whole["training"] + whole["unlabeled"]:
+        groups.setdefault(item["group"], []).append(item)
+    images, lists, start = [item for items in groups.values() for item in items], [], 0
     for text, ratio in pairs:
         if not text.isdigit() or int(text) < 1:
             raise InputError(f"--sites {text}: with --data give a number of training images.")
@@ -135,6 +142,12 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
         if start > len(images):
             raise InputError(
                 f"--sites want {start} training images, but {data} has {len(images)}: give smaller numbers."
+            )
+        if images[start:] and images[start]["group"] == part[-1]["group"]:
+            logger.warning(
+                "%s ends within the images of '%s', which are at two sites now: another number keeps them together.",
+                text,
+                part[-1]["group"],
             )
         held = {name: whole[name] if ratio != 0 else [] for name in ("validation", "test")}
         lists.append(labelled_part(part, ratio) | held)
