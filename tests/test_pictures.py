@@ -88,7 +88,7 @@ def test_no_legend_is_cut(size):
     """One image a row and several classes: the canvas is as wide as the longest entry of the legend."""
     case, names = a_case(size, classes=4), ["background", "granulation", "slough", "necrosis or dry black eschar"]
     remark = "outline: reference, fill: prediction"
-    longest = pictures._font(pictures.TEXT).getlength(remark)
+    longest = pictures.font_of(pictures.TEXT).getlength(remark)
     for picture in (pictures.contact_sheet({"Worst": [case]}, names), pictures.case_panel(case, names)):
         assert picture.width >= longest + 2 * pictures.PAD
         legend = np.asarray(picture)[-4 * 30 :, -pictures.PAD :]
@@ -103,7 +103,7 @@ def test_an_overlay_needs_no_reference():
 
 
 def test_long_names_are_shortened_in_the_middle():
-    font = pictures._font(20)
+    font = pictures.font_of(20)
     text = pictures.shorten("a" * 100 + "end.png", font, 200)
     assert font.getlength(text) <= 200 and text.startswith("aa") and text.endswith("end.png") and "…" in text
     assert pictures.shorten("short.png", font, 200) == "short.png"

@@ -15,7 +15,7 @@ from scripts.run.folder import BEST, LATEST
 TRAINING_CONFIG = "configs/train.json"
 CLUSTERS = "clusters"  # what a clustering writes into, below the folder of its run
 #: the file that a cut run of each kind goes on from
-GOES_ON = {"training": LATEST, "clustering": f"{CLUSTERS}/clustering.json"}
+RESUMES_FROM = {"training": LATEST, "clustering": f"{CLUSTERS}/clustering.json"}
 
 
 def commands(run: Run, folder: str | Path, data_root: str | Path, resume: bool = False) -> dict[str, list[str]]:

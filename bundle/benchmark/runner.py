@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from bundle.benchmark.commands import GOES_ON, commands, first
+from bundle.benchmark.commands import RESUMES_FROM, commands, first
 from bundle.benchmark.lists import CurrentLists, other_images
 from bundle.benchmark.progress import Progress
 from bundle.benchmark.results import RESULT, collect, difference, write
@@ -131,11 +131,11 @@ def steps(run: Run, folder: Path, lists: CurrentLists, place: Place, state: Prog
     """The run's commands, one after the other, and its result."""
     set_aside(run, folder, lists, state)
     score_anew(run, folder)
-    if not (folder / GOES_ON[run.kind]).is_file():
+    if not (folder / RESUMES_FROM[run.kind]).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # cut before its first checkpoint: the bundle would refuse the folder
     folder.mkdir(parents=True, exist_ok=True)
     state.start(run)
-    resume = (folder / GOES_ON[run.kind]).is_file()
+    resume = (folder / RESUMES_FROM[run.kind]).is_file()
     for name, command in commands(run, folder, lists.data_root, resume).items():
         if (folder / f"{name}.done").is_file():
             continue
