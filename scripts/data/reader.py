@@ -26,7 +26,7 @@ from monai.utils import MetaKeys, ensure_tuple
 
 from scripts.data.decode import Decoded, decode
 from scripts.data.files import is_image, is_nifti
-from scripts.data.volumes import is_volume, read_volume, scale_by_percentiles, scale_volume
+from scripts.data.volumes import has_colours, is_volume, read_volume, scale_by_percentiles, scale_volume
 from scripts.errors import InputError
 
 IGNORE_INDEX = 255
@@ -35,6 +35,11 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 # where pydicom is installed, LoadImaged also makes a reader of its own, which says twice that it has no GPU decoder
 warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+
+
+def _luminance(array: np.ndarray) -> np.ndarray:
+    """Red, green and blue (3, ...) as grey (1, ...)."""
+    return np.tensordot(LUMINANCE, array, axes=1)[None]
 
 
 class _FileReader(monai.data.ImageReader):
@@ -100,7 +105,7 @@ class ImageReader(_FileReader):
     Eight-bit pictures are divided by 255. Other values (16-bit, float, NIfTI, DICOM) are scaled so that their 0.5th and
     99.5th percentile become 0 and 1, and clipped: colours together, other channels each. A NIfTI file whose header says
     what is black and white (``cal_min`` and ``cal_max``, as slices of volumes do) is scaled by that. Transparency is
-    dropped, grey is repeated to three channels, colour becomes luminance where one channel is wanted.
+    dropped, grey is repeated to three channels, colour (of a film too) becomes luminance where one channel is wanted.
 
     Volumes are (channels, X, Y, Z), turned into their plane (:mod:`scripts.data.volumes`) and scaled as a whole, each
     channel by its percentiles, eight-bit colours by 255 (:func:`scripts.data.volumes.scale_volume`); their
@@ -132,13 +137,14 @@ class ImageReader(_FileReader):
         if not self.volumes:
             return super().get_volume(path)
         volume = read_volume(path, self.plane)
-        count = len(volume.array)
-        if count != self.channels and (count, self.channels) != (1, 3):
+        count, to_grey = len(volume.array), self.channels == 1 and has_colours(volume.array)
+        if not (to_grey or count == self.channels or (count, self.channels) == (1, 3)):
             raise InputError(
                 f"{path} has {count} channels or points in time, but in_channels is {self.channels}: give volumes of "
                 f"{self.channels}, or one file a point in time."
             )
-        array = np.repeat(scale_volume(volume.array), self.channels // count, axis=0)
+        array = scale_volume(volume.array)
+        array = _luminance(array) if to_grey else np.repeat(array, self.channels // count, axis=0)
         way_back = {"source_shape": np.asarray(volume.source_shape), "source_affine": volume.source_affine}
         array, meta = self._with_metadata(array, volume.affine, plane=volume.plane, **way_back)
         # the mask is turned back, and MONAI Label compares it with, and places it by, these
@@ -166,7 +172,7 @@ class ImageReader(_FileReader):
         if len(array) == 1 and self.channels == 3:
             return np.repeat(array, 3, axis=0)
         if len(array) == 3 and self.channels == 1:
-            return np.tensordot(LUMINANCE, array, axes=1)[None]
+            return _luminance(array)
         if str(path).endswith((".nii", ".nii.gz")):
             raise InputError(
                 f"{path} has {len(array)} channels or slices, but in_channels is {self.channels}: cut a volume into "

@@ -155,13 +155,18 @@ def turn_forward(array: np.ndarray, source_affine: np.ndarray, plane: str) -> np
     return orientations.apply_orientation(array, turn)
 
 
+def has_colours(array: np.ndarray) -> bool:
+    """Whether the channels of a volume (C, X, Y, Z) are red, green and blue: three of eight bits."""
+    return len(array) == 3 and array.dtype == np.uint8
+
+
 def scale_volume(array: np.ndarray) -> np.ndarray:
     """(C, X, Y, Z) as float32 in [0, 1]: the 0.5th and 99.5th percentile of each channel become 0 and 1, clipped.
 
     Three channels of eight bits are colours, as of a film stored as DICOM: they are divided by 255, as those of
     pictures are, for stretched one by one they would be other colours.
     """
-    if len(array) == 3 and array.dtype == np.uint8:
+    if has_colours(array):
         return array / np.float32(255)
     return scale_by_percentiles(array, (1, 2, 3))
 

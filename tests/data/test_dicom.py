@@ -104,6 +104,8 @@ def test_the_frames_of_a_film_have_the_colours_of_a_still(tmp_path):
     still = read_image(write(tmp_path / "still.dcm", film[1]), 3)
     np.testing.assert_allclose(array[..., 1], still, atol=1e-6)
     np.testing.assert_allclose(array[..., 1], film[1].transpose(2, 1, 0) / 255, atol=1e-6)
+    grey, _ = ImageReader(1, volumes=True).get_data(str(tmp_path / "film.dcm"))
+    np.testing.assert_allclose(grey[..., 1], read_image(tmp_path / "still.dcm", 1), atol=1e-6)
 
 
 def test_palettes_give_their_colours(tmp_path):
