@@ -29,6 +29,7 @@ COLOURS += ("#7cb518", "#a4133c")
 BASELINE = "#444444"
 LINES = ("-", "--", ":", "-.", (0, (1, 1)))
 LEAST_SPAN = 5.0  # points of Dice that an axis shows at least, or tenths of a point would look like a lot
+LEGEND_LINE = 0.215  # inches that an entry of the legend takes
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -53,11 +54,10 @@ class Style:
         """Of a point."""
         return MARKERS[self.networks.index(network) % len(MARKERS)]
 
-    def legend(self, figure: Figure, groups: Iterable[Group], networks_by: str) -> None:
-        """One legend beside the plots: the methods, and the networks where several share an axes.
+    def legend(self, groups: Iterable[Group], networks_by: str) -> list[Line2D]:
+        """Entries of the one legend beside the plots: the methods, and the networks where several share an axes.
 
         Args:
-            figure: to which it is added.
             groups: those that are shown.
             networks_by: ``line`` or ``marker``, what tells networks apart; empty: nothing has to.
         """
@@ -71,7 +71,7 @@ class Style:
                 line = {"linestyle": LINES[self.networks.index(name) % len(LINES)]}
                 point = {"linestyle": "none", "marker": self.marker(name), "markersize": 8}
                 handles.append(Line2D([], [], color="black", label=name, **(line if networks_by == "line" else point)))
-        figure.legend(handles=handles, loc="outside right upper", fontsize=10, frameon=False)
+        return handles
 
 
 def draw(suite: Suite, groups: Groups, rows: Sequence[Row], latencies: Mapping[int, float]) -> dict[str, Image.Image]:
@@ -90,15 +90,22 @@ def draw(suite: Suite, groups: Groups, rows: Sequence[Row], latencies: Mapping[i
     trained = {group: found for group, found in groups.items() if any(one["validation"]["minutes"] for one in found)}
     if trained:
         plots["dice_by_minutes.png"] = by_minutes(trained, style)
-    sized = [row for row in rows if row["parameters"]]
-    if len({row["parameters"] for row in sized}) > 1:  # one network has nothing to compare its cost with
+    if sized := compared([row for row in rows if row["parameters"]], "parameters"):
         plots["dice_by_parameters.png"] = by_parameters(sized, style)
     if len({row["label_ratio"] for row in rows}) > 1:
         plots["dice_by_labels.png"] = by_labels(rows, style)
     timed = [{**row, "latency": latencies[row["parameters"]]} for row in rows if row["parameters"] in latencies]
-    if len({row["latency"] for row in timed}) > 1:
+    if timed := compared(timed, "latency"):
         plots["dice_by_latency.png"] = by_latency(timed, style)
     return plots
+
+
+def compared(rows: Sequence[Row], cost: str) -> list[Row]:
+    """The rows of the data sets and shares of the labels where several costs are to be compared."""
+    costs: dict[tuple[str, float], set[float]] = {}
+    for row in rows:
+        costs.setdefault((row["data"], row["label_ratio"]), set()).add(row[cost])
+    return [row for row in rows if len(costs[row["data"], row["label_ratio"]]) > 1]
 
 
 def panels(
@@ -106,7 +113,9 @@ def panels(
 ) -> Image.Image:
     """One axes for each data set (down) and value of ``across``; ``shape`` draws into it."""
     down, right = list(dict.fromkeys(key.data for key in keys)), sorted({getattr(key, across) for key in keys})
-    figure = Figure(figsize=(2.6 + 4.3 * len(right), 0.4 + 3.4 * len(down)), dpi=110, layout="constrained")
+    legend = style.legend(keys, networks_by)
+    height = max(0.4 + 3.4 * len(down), 0.3 + LEGEND_LINE * len(legend))
+    figure = Figure(figsize=(2.6 + 4.3 * len(right), height), dpi=110, layout="constrained")
     axes = figure.subplots(len(down), len(right), squeeze=False)
     for i, data in enumerate(down):
         for j, value in enumerate(right):
@@ -119,7 +128,7 @@ def panels(
             axes[i, j].set_ylim(low - wider, high + wider)
             if not axes[i, j].has_data():
                 axes[i, j].text(0.5, 0.5, "none yet", transform=axes[i, j].transAxes, ha="center", color="grey")
-    style.legend(figure, keys, networks_by)
+    figure.legend(handles=legend, loc="outside right upper", fontsize=10, frameon=False)
     return pictures.rendered(figure)
 
 
