@@ -15,8 +15,9 @@ from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv,
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
 from scripts.data.sources.coco import find_coco, read_coco
+from scripts.data.sources.labelme import find_labelme, read_labelme
 from scripts.data.sources.legends import read_legend
-from scripts.data.sources.names import read_names
+from scripts.data.sources.names import has_masks, read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
@@ -24,7 +25,7 @@ from scripts.errors import InputError
 
 __all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "read_source"]
 
-LAYOUTS = ("pairs", "datalist", "csv", "coco", "voc", "nnunet", "names")
+LAYOUTS = ("pairs", "datalist", "csv", "coco", "labelme", "voc", "nnunet", "names")
 logger = logging.getLogger("less_net")
 
 DATALISTS = ("datalist.json", "dataset.json")
@@ -42,6 +43,7 @@ def read_source(
     What describes the data in a file comes before what only its names tell:
 
     1. ``pairs``: ``pairs.csv``; ``datalist``: a MONAI datalist; ``csv``: another table; ``coco``: COCO annotations;
+       ``labelme``: labelme's;
     2. ``voc``: Pascal VOC; ``nnunet``: ``imagesTr``;
     3. ``names``: any folders and files, told apart by words as ``images``, ``_mask``.
 
@@ -109,6 +111,10 @@ def _candidates(
     for name, files in (("pairs", pairs), ("datalist", datalists), ("csv", tables), ("coco", coco)):
         if files and wanted(name):
             found[name] = files
+    if not found and wanted("labelme") and (labelme := find_labelme(tree)):
+        found["labelme"] = labelme
+        if has_masks(tree) and not layout:  # made of these shapes, or drawn otherwise
+            found |= {"voc": ["JPEGImages"]} if find_voc(tree.root) else {"names": ["images, masks"]}
     if "pairs" in found and not layout:  # the order in which training itself looks
         found.pop("datalist", None)
     if not found and not declared:
@@ -154,6 +160,8 @@ def _read(
         return read_tables(tree, files, columns)
     if layout == "coco":
         return read_coco(tree, files)
+    if layout == "labelme":
+        return read_labelme(tree, files)
     if layout == "nnunet":
         return read_nnunet(tree)
     if layout == "voc":

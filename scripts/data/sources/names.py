@@ -79,6 +79,11 @@ def part_of(path: str, name: str, folders: dict[str, str]) -> Part:
     return Part(path, "unused" if role in declared else role, "/".join(parents), names, guessed=own is None)
 
 
+def has_masks(tree: Tree) -> bool:
+    """Whether the names of some files tell that they are masks."""
+    return any(part_of(path, stem(path), {}).role == "label" for path in tree.images)
+
+
 class Matcher:
     """Finds the image that an annotation belongs to."""
 
