@@ -36,7 +36,10 @@ def train(overlay: str, data: str, folder: Path) -> dict:
         output_dir=str(folder),
         max_epochs=1,
         # the processes have met already; otherwise as in the overlay, of whose keys each must be read somewhere
-        initialize=["$(@on_gpu, @timeout_minutes)", "$monai.utils.set_determinism(seed=@seed + torch.distributed.get_rank())"],
+        initialize=[
+            "$(@on_gpu, @timeout_minutes)",
+            "$monai.utils.set_determinism(seed=@seed + torch.distributed.get_rank())",
+        ],
         network_def={"_target_": "scripts.networks.LESSNet", "in_channels": 3, "out_channels": 2},
     )
     workflow.run()

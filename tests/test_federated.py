@@ -20,6 +20,7 @@ import torch
 import bundle.federate as command
 from bundle.federate import keep_plan, parse_settings, rounds
 from bundle.federate.comparison import markdown, row
+from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, average, federate
 from bundle.federate.sites import Site, write_sites
 from scripts.data import load_datalist
@@ -74,6 +75,11 @@ def test_images_of_a_patient_go_to_one_site_unless_the_numbers_part_them(patient
     assert not caplog.text
     write_sites([str(counts[first] - 1), "1:0"], str(patients), tmp_path / "parted", settings)
     assert f"within the images of '{first}', which are at two sites" in caplog.text
+
+
+def test_flare_is_not_given_a_path_that_it_would_split(tmp_path):
+    with pytest.raises(InputError, match="a run has a space in its path"):
+        federate_in_flare([], plan(tmp_path / "a run" / "federated"))
 
 
 def test_the_seed_of_a_federation_may_stand_in_a_config(tmp_path):
@@ -339,7 +345,7 @@ def test_the_command_compares_a_site_alone_the_federation_and_all_in_one(tmp_pat
         assert done.returncode == 0, done.stderr[-3000:]
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").open()))
     assert [row["training"] for row in rows] == ["site1 alone", "2 sites federated", "centralised"]
-    assert [(row["labelled"], row["unlabelled"]) for row in rows] == [("3", "2"), ("3", "7"), ("3", "7")]
+    assert [(row["labelled"], row["unlabelled"]) for row in rows] == [("5", "2"), ("5", "5"), ("5", "5")]
     assert len({row["test_images"] for row in rows}) == 1 and "| centralised |" in done.stdout
     assert "round 1/2" not in done.stdout
 

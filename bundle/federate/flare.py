@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import quote
 
 import torch
 from monai.bundle import ConfigParser
@@ -27,10 +26,14 @@ def federate_in_flare(sites: Sequence[Site], plan: Plan) -> Path:
     """Runs all rounds; the global weights of the last one. A federation that is cut starts anew.
 
     Raises:
-        InputError: nvflare is not installed, or the simulation left no weights.
+        InputError: nvflare is not installed, the folder's path has a space, or the simulation left no weights.
     """
     if (plan.output / MODEL).is_file():
         return plan.output / MODEL
+    if " " in str(plan.output):  # FLARE splits the commands of its processes there, quoted or not
+        raise InputError(
+            f"--output {plan.output.parent} has a space in its path, at which --flare fails: name another."
+        )
     try:
         from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
         from nvflare.recipe import SimEnv
@@ -46,7 +49,7 @@ def federate_in_flare(sites: Sequence[Site], plan: Plan) -> Path:
         min_clients=len(sites),
         num_rounds=plan.rounds,
         train_script=str(CLIENT),
-        train_args=f"--plan {quote(str(plan.output / PLAN))}",  # FLARE splits it at spaces, quoted or not
+        train_args=f"--plan {plan.output / PLAN}",
         key_metric="val_mean_dice",
         aggregation_weights={site.name: site.weight(plan.unlabelled_weight) / total for site in sites},
     )

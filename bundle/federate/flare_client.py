@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from urllib.parse import unquote
 
 import nvflare.client as flare
 import torch
@@ -20,8 +19,8 @@ from bundle.federate.sites import Site
 def main() -> None:
     """Trains whatever weights come, and sends the result."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--plan", required=True, help="file that bundle.federate.flare wrote, its path as in a URL")
-    content = json.loads(Path(unquote(parser.parse_args().plan)).read_text())
+    parser.add_argument("--plan", required=True, help="file that bundle.federate.flare wrote")
+    content = json.loads(Path(parser.parse_args().plan).read_text())
     plan = Plan(**content["plan"] | {"output": Path(content["plan"]["output"])})
     sites = [Site(**site | {"datalist": Path(site["datalist"])}) for site in content["sites"]]
     flare.init()
