@@ -126,7 +126,11 @@ def test_an_image_that_was_moved_is_found_beside_its_file(tmp_path):
         ({"shapes": [{"label": "blood", "points": [[1, 1], [9, 9]]}]}, "the polygon 'blood' of 2 points"),
         ({"imageWidth": 50}, "50 x 30"),
         ({"imageWidth": None}, "no annotation of labelme"),
-        ({"shapes": [{"label": "blood"}]}, "no annotation of labelme"),
+        ({"imageWidth": 100_000, "imageHeight": 100_000}, "100000 x 100000 pixels"),
+        ({"shapes": [{"label": "blood"}]}, "it has no 'points'"),
+        ({"shapes": [square("blood", 3, 3, 9, 9) | {"label": None}]}, "a shape has no label"),
+        ({"shapes": [square("blood", 3, 3, 1e9, 9)]}, "it leaves the image"),
+        ({"shapes": [square("blood", 3, float("nan"), 9, 9)]}, "it leaves the image"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, changes, message):
@@ -152,3 +156,18 @@ def test_masks_beside_the_files_leave_it_open_which_ones_are_meant(tmp_path):
         read_source(tmp_path)
     assert read_source(tmp_path, "labelme").layout == "labelme"
     assert read_source(tmp_path, "names").entries[0].label.endswith("masks/a.png")
+
+
+def test_a_list_of_labels_that_is_no_text_is_named(tmp_path):
+    annotate(tmp_path, "a", [square("blood", 3, 3, 9, 9)])
+    (tmp_path / "labels.txt").write_bytes(b"bl\xe4")
+    with pytest.raises(InputError, match="labels.txt cannot be read"):
+        read_source(tmp_path)
+
+
+def test_other_json_files_are_none_of_labelme(tmp_path):
+    save(tmp_path / "images/a.png", np.zeros((8, 8), np.uint8))
+    save(tmp_path / "masks/a.png", np.zeros((8, 8), np.uint8))
+    for name, text in (("a", '{"version": 1, "shapes": 3}'), ("b", '["version", "shapes"]'), ("c", '{"version": ')):
+        (tmp_path / f"{name}.json").write_text(text)
+    assert read_source(tmp_path).layout == "names"

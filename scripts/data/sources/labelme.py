@@ -12,6 +12,7 @@ import base64
 import io
 import json
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from scripts.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 HEAD = 65536  # bytes; the shapes come before the image, which may be in the file as well
+SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
 BACKGROUND, IGNORED = ("_background_", "background"), ("__ignore__", "ignore")
 LABELS = "labels.txt"
 MOST_CLASSES = 254
+MOST_PIXELS = 2**30
 
 Shape = dict[str, Any]
 
@@ -44,7 +47,7 @@ def find_labelme(tree: Tree) -> list[str]:
                     head = stream.read(HEAD)
             except OSError:
                 continue
-            if b'"shapes"' in head and b'"version"' in head:
+            if b'"version"' in head and SHAPES.search(head):
                 found.append(name)
     return found
 
@@ -73,8 +76,7 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
         if path is None:
             problems.append((tree.path(name), f"its image {content['imagePath']} is not there: put it beside the file"))
             continue
-        size = (content["imageWidth"], content["imageHeight"])
-        label = partial(paint, content["shapes"], size, classes, tree.path(name))
+        label = partial(paint, content["shapes"], content["size"], classes, tree.path(name))
         entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
         used.add(path)
     bare = [path for path in map(tree.path, [*tree.images, *tree.series]) if path not in used]
@@ -87,24 +89,35 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
 
 
 def _read(path: str) -> dict[str, Any]:
-    """The content of a file, its shapes with label, type and points."""
+    """The content of a file: its image's name and size, its shapes with label, type and points.
+
+    Raises:
+        InputError: it is no annotation of labelme.
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        content = {key: content[key] for key in ("shapes", "imagePath", "imageWidth", "imageHeight")}
+        width, height = (int(content[key]) for key in ("imageWidth", "imageHeight"))
+        if min(width, height) < 1 or width * height > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
+            raise ValueError(f"the image has {width} x {height} pixels")
         for shape in content["shapes"]:
-            shape["label"] = str(shape["label"]).strip()
+            if not isinstance(shape["label"], str) or not shape["label"].strip():
+                raise ValueError("a shape has no label")
+            shape["label"] = shape["label"].strip()
             shape["points"] = [(float(x), float(y)) for x, y in shape["points"]]
-        if min(int(content["imageWidth"]), int(content["imageHeight"])) < 1:
-            raise ValueError("the image has no size")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"it is no annotation of labelme ({error!r}): correct or remove it") from None
-    return content
+        return {"imagePath": str(content["imagePath"]), "size": (width, height), "shapes": content["shapes"]}
+    except KeyError as error:
+        raise InputError(f"it is no annotation of labelme (it has no {error}): correct or remove it") from None
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"it is no annotation of labelme ({error}): correct or remove it") from None
 
 
 def _classes(labels: set[str], tree: Tree) -> dict[str, int]:
     """The class of each label."""
     listed = tree.root / LABELS
-    order = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()] if listed.is_file() else []
+    try:
+        order = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()] if listed.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{listed} cannot be read ({error}): save it as UTF-8 or remove it.") from None
     names = [name for name in (order if labels <= {*order} else sorted(labels)) if name]
     lesions = [name for name in dict.fromkeys(names) if name not in (*BACKGROUND, *IGNORED)]
     if not 0 < len(lesions) <= MOST_CLASSES:
@@ -116,7 +129,7 @@ def _classes(labels: set[str], tree: Tree) -> dict[str, int]:
 def _image_of(name: str, content: dict[str, Any], find: Finder) -> str | None:
     """The image that a file names, else the one of its own name beside it."""
     beside = Path(name).parent.as_posix()
-    tries = [str(content["imagePath"]), *(Path(name).stem + suffix for suffix in SUFFIXES)]
+    tries = [content["imagePath"], *(Path(name).stem + suffix for suffix in SUFFIXES)]
     return next((path for one in tries if (path := find(one, beside))), None)
 
 
@@ -130,7 +143,7 @@ def paint(shapes: list[Shape], size: tuple[int, int], classes: dict[str, int], s
         source: the file, for messages.
 
     Raises:
-        InputError: a shape has no area.
+        InputError: a shape has no area, or lies far outside the image.
     """
     areas = [(_area(shape, size, source), classes[shape["label"]]) for shape in shapes]
     mask = np.zeros(size, dtype=np.uint8)
@@ -145,6 +158,8 @@ def _area(shape: Shape, size: tuple[int, int], source: str) -> np.ndarray:
     canvas = Image.new("1", size)
     draw = ImageDraw.Draw(canvas)
     try:
+        if not all(abs(value) <= 2 * max(size) for point in points for value in point):  # also false for NaN
+            raise ValueError("it leaves the image")
         if kind in ("polygon", "rotation") and len(points) > 2:
             draw.polygon(points, fill=1, outline=1)
         elif kind == "rectangle" and len(points) == 2:
