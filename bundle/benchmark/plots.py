@@ -128,6 +128,7 @@ def panels(
             axes[i, j].set_ylim(low - wider, high + wider)
             if not axes[i, j].has_data():
                 axes[i, j].text(0.5, 0.5, "none yet", transform=axes[i, j].transAxes, ha="center", color="grey")
+                axes[i, j].set(xticks=[], yticks=[])
     figure.legend(handles=legend, loc="outside right upper", fontsize=10, frameon=False)
     return pictures.rendered(figure)
 
