@@ -32,25 +32,49 @@ def column_word(column: str) -> str:
     return column.lower().replace(" ", "_").replace("-", "_")
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, else in Windows-1252, in which Windows programs save in Western Europe.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: it is no such text.
+    """
+    content = Path(path).read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252")
+    if "\0" in text:
+        raise ValueError("it holds null characters")
+    return text
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file (:func:`read_text`), stripped, without empty ones.
+
+    Raises:
+        InputError: the file is no text.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): save it as text in UTF-8 or remove it.") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The rows of a CSV file, separated by commas, semicolons or tabs.
 
-    In UTF-8, else in Windows-1252, in which Excel saves CSV files in Western Europe.
+    Encoded as :func:`read_text` takes it: Excel saves CSV files in Windows-1252 in Western Europe.
 
     Raises:
         InputError: the file is no such table.
     """
     try:
-        content = Path(path).read_bytes()
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("cp1252")
-        if "\0" in text:
-            raise csv.Error("it holds null characters")
+        text = read_text(path)
         separator = max(",;\t", key=text.split("\n", 1)[0].count)
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+    except (OSError, csv.Error, ValueError) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None
     return [{str(name).strip(): str(value or "").strip() for name, value in row.items() if name} for row in rows]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,11 +58,13 @@ def test_areas_lie_where_they_were_drawn(tmp_path, kind):
     assert mask.dtype == np.uint8 and (mask == area(5, 3, 12, 20)).all()
 
 
-def test_circles_and_drawn_masks(tmp_path):
+@pytest.mark.parametrize("kind", [np.uint8, np.bool_, lambda array: 255 * np.uint8(array)])
+def test_circles_and_drawn_masks(tmp_path, kind):
+    """labelme writes masks of 0 and 1, others may write another white."""
     drawn = np.zeros((6, 9), bool)
     drawn[2:5, 1:] = True
     stream = io.BytesIO()
-    Image.fromarray(drawn).save(stream, "PNG")
+    Image.fromarray(kind(drawn)).save(stream, "PNG")
     shapes = [
         {"label": "blood", "shape_type": "circle", "points": [[30, 15], [30, 21]]},
         {
@@ -76,6 +79,35 @@ def test_circles_and_drawn_masks(tmp_path):
     distance = np.hypot(x - 30, y - 15)
     assert (mask[distance < 5.5] == 1).all() and (mask == 1)[distance > 7].sum() == 0
     assert (mask[4:13, 7:13].T == np.where(drawn, 2, 0)).all() and (mask == 2).sum() == drawn.sum()
+
+
+def test_rectangles_of_four_corners_and_turned_ones(tmp_path):
+    """As X-AnyLabeling and labelme 6 write them."""
+    corners = [[5, 3], [12, 3], [12, 20], [5, 20]]
+    for kind in ("rectangle", "oriented_rectangle", "rotation"):
+        folder = annotate(tmp_path / kind, "a", [{"label": "blood", "shape_type": kind, "points": corners}])
+        assert (mask_of(folder) == area(5, 3, 12, 20)).all()
+
+
+@pytest.mark.parametrize("end", [1e6, 16e6])
+def test_what_reaches_beyond_the_image_is_cut(tmp_path, end):
+    mask = mask_of(annotate(tmp_path, "a", [square("blood", -end, 3, end, 20)]))
+    assert (mask == area(0, 3, SIZE[0], 20)).all()
+
+
+def test_a_file_that_does_not_note_the_size_takes_that_of_the_image(tmp_path):
+    annotate(tmp_path, "a", [square("blood", 5, 3, 12, 20)])
+    content = json.loads((tmp_path / "a.json").read_text())
+    del content["imageWidth"], content["imageHeight"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert (mask_of(tmp_path) == area(5, 3, 12, 20)).all()
+
+
+def test_a_file_is_known_wherever_its_shapes_stand(tmp_path):
+    annotate(tmp_path, "a", [square("blood", 5, 3, 12, 20)], imageData="A" * 100_000)
+    content = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps(content, sort_keys=True))
+    assert mask_of(tmp_path).any()
 
 
 def test_of_overlapping_areas_the_smaller_lies_on_top_whatever_the_order(tmp_path):
@@ -94,6 +126,28 @@ def test_classes_follow_the_alphabet_or_labels_txt_and_two_names_are_known(tmp_p
     (tmp_path / "labels.txt").write_text("__ignore__\n_background_\nvessel\nforceps\nblood\n")
     assert read_source(tmp_path).class_names == {0: "background", 1: "vessel", 2: "forceps", 3: "blood"}
     assert mask_of(tmp_path)[12, 10] == 3
+
+
+def test_labels_txt_is_told_where_it_lacks_a_label_and_may_be_saved_by_windows(tmp_path, caplog):
+    annotate(
+        tmp_path, "a", [square("polyp", 2, 2, 9, 9), square("gefäß", 12, 2, 19, 9), square("background", 1, 1, 3, 3)]
+    )
+    (tmp_path / "labels.txt").write_bytes("polyp\r\n\r\ngefäß\r\n".encode("cp1252"))
+    assert read_source(tmp_path).class_names == {0: "background", 1: "polyp", 2: "gefäß"}
+    assert not caplog.text
+    (tmp_path / "labels.txt").write_text("polyp\n")
+    assert read_source(tmp_path).class_names == {0: "background", 1: "gefäß", 2: "polyp"}
+    assert "labels.txt is not used, since it has no 'gefäß'" in caplog.text
+    (tmp_path / "labels.txt").write_bytes("polyp\n".encode("utf-16"))
+    with pytest.raises(InputError, match="labels.txt cannot be read"):
+        read_source(tmp_path)
+
+
+def test_folders_pin_the_split(tmp_path):
+    for n, side in enumerate(["train"] * 6 + ["val", "val", "test", "test"]):
+        annotate(tmp_path / f"src/{side}", f"case{n}", [square("blood", 3 + n, 3, 14 + n, 20)])
+    report, _ = run(tmp_path / "src")
+    assert report.images == {"training": 6, "unlabeled": 0, "validation": 2, "test": 2}
 
 
 def test_a_folder_of_frames_is_prepared_and_those_without_a_file_are_unlabelled(tmp_path):
@@ -126,11 +180,18 @@ def test_an_image_that_was_moved_is_found_beside_its_file(tmp_path):
         ({"shapes": [{"label": "blood", "points": [[1, 1], [9, 9]]}]}, "the polygon 'blood' of 2 points"),
         ({"imageWidth": 50}, "50 x 30"),
         ({"imageWidth": None}, "no annotation of labelme"),
-        ({"imageWidth": 100_000, "imageHeight": 100_000}, "100000 x 100000 pixels"),
-        ({"shapes": [{"label": "blood"}]}, "it has no 'points'"),
-        ({"shapes": [square("blood", 3, 3, 9, 9) | {"label": None}]}, "a shape has no label"),
-        ({"shapes": [square("blood", 3, 3, 1e9, 9)]}, "it leaves the image"),
-        ({"shapes": [square("blood", 3, float("nan"), 9, 9)]}, "it leaves the image"),
+        ({"imageWidth": float("inf")}, "no annotation of labelme"),
+        ({"imageWidth": 10**9}, "1000000000 x 30 pixels"),
+        ({"shapes": None}, "no annotation of labelme"),
+        ({"shapes": [{"label": "blood"}]}, "it lacks 'points'"),
+        ({"shapes": [{"label": " ", "points": [[1, 1], [9, 9], [1, 9]]}]}, "a shape has no label"),
+        ({"shapes": [{"label": None, "points": [[1, 1], [9, 9], [1, 9]]}]}, "a shape has no label"),
+        ({"shapes": [square("blood", 1, 1, float("nan"), 9)]}, "lies nowhere near the image"),
+        ({"shapes": [square("blood", 1, 1, 1e12, 9)]}, "lies nowhere near the image"),
+        (
+            {"shapes": [{"label": "blood", "shape_type": "mask", "points": [[1, 1]], "mask": "AAAA"}]},
+            "the mask 'blood'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, changes, message):
@@ -138,6 +199,25 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, changes, message):
         annotate(tmp_path / "src", f"case{n}", [square("blood", 3 + n, 3, 14 + n, 20)])
     annotate(tmp_path / "src", "case3", **{"shapes": [square("blood", 3, 3, 14, 20)]} | changes)
     assert "case3.json" in refused(tmp_path / "src", message) or "case3.jpg" in refused(tmp_path / "src", message)
+
+
+def test_files_that_are_no_text_or_all_alike_wrong_are_named(tmp_path):
+    for n in range(2):
+        annotate(tmp_path, f"case{n}", [square("gefäß", 3, 3, 14, 20)])
+        content = json.loads((tmp_path / f"case{n}.json").read_text())
+        (tmp_path / f"case{n}.json").write_bytes(json.dumps(content, ensure_ascii=False).encode("cp1252"))
+    with pytest.raises(
+        InputError, match="None of 2 labelme files can be read; .*case0.json: it is not in UTF-8"
+    ) as error:
+        read_source(tmp_path)
+    assert len(str(error.value)) < 500
+
+
+def test_two_files_for_one_image_are_told(tmp_path):
+    annotate(tmp_path, "a", [square("blood", 3, 3, 9, 9)])
+    annotate(tmp_path, "b", [square("blood", 3, 3, 20, 20)], imagePath="a.jpg")  # both were renamed by hand
+    (file, reason), *more = read_source(tmp_path).problems
+    assert not more and file.endswith("b.json") and "a.json is for the image" in reason
 
 
 def test_a_file_whose_image_is_missing_and_files_without_labels_are_named(tmp_path):
@@ -154,20 +234,14 @@ def test_masks_beside_the_files_leave_it_open_which_ones_are_meant(tmp_path):
     save(tmp_path / "masks/a.png", np.zeros((SIZE[1], SIZE[0]), np.uint8))
     with pytest.raises(InputError, match=r"--layout labelme .*--layout names"):
         read_source(tmp_path)
-    assert read_source(tmp_path, "labelme").layout == "labelme"
+    source = read_source(tmp_path, "labelme")
+    assert [entry.key for entry in source.entries] == ["a"] and source.entries[0].label().any()
+    assert [Path(file).name for file, _ in source.left_out] == ["a.png"]
     assert read_source(tmp_path, "names").entries[0].label.endswith("masks/a.png")
 
 
-def test_a_list_of_labels_that_is_no_text_is_named(tmp_path):
-    annotate(tmp_path, "a", [square("blood", 3, 3, 9, 9)])
-    (tmp_path / "labels.txt").write_bytes(b"bl\xe4")
-    with pytest.raises(InputError, match="labels.txt cannot be read"):
-        read_source(tmp_path)
-
-
-def test_other_json_files_are_none_of_labelme(tmp_path):
-    save(tmp_path / "images/a.png", np.zeros((8, 8), np.uint8))
-    save(tmp_path / "masks/a.png", np.zeros((8, 8), np.uint8))
-    for name, text in (("a", '{"version": 1, "shapes": 3}'), ("b", '["version", "shapes"]'), ("c", '{"version": ')):
-        (tmp_path / f"{name}.json").write_text(text)
-    assert read_source(tmp_path).layout == "names"
+def test_images_beside_the_files_are_no_masks_whatever_their_folder_is_called(tmp_path):
+    annotate(tmp_path / "annotations", "a", [square("blood", 3, 3, 9, 9)])
+    save(tmp_path / "annotations/b.png", pairs(1)[0][0])
+    source = read_source(tmp_path)
+    assert source.layout == "labelme" and [entry.label is None for entry in source.entries] == [False, True]

@@ -15,9 +15,9 @@ from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv,
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
 from scripts.data.sources.coco import find_coco, read_coco
-from scripts.data.sources.labelme import find_labelme, read_labelme
+from scripts.data.sources.labelme import find_labelme, masks_beside, read_labelme
 from scripts.data.sources.legends import read_legend
-from scripts.data.sources.names import has_masks, read_names
+from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
@@ -113,7 +113,7 @@ def _candidates(
             found[name] = files
     if not found and wanted("labelme") and (labelme := find_labelme(tree)):
         found["labelme"] = labelme
-        if has_masks(tree) and not layout:  # made of these shapes, or drawn otherwise
+        if masks_beside(tree, labelme) and not layout:  # made of these shapes, or drawn otherwise
             found |= {"voc": ["JPEGImages"]} if find_voc(tree.root) else {"names": ["images, masks"]}
     if "pairs" in found and not layout:  # the order in which training itself looks
         found.pop("datalist", None)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """labelme's annotations: one JSON file an image, whose shapes become a mask of classes.
 
-Source: the annotation files of labelme (github.com/wkentaro/labelme), versions 3 to 5, which AnyLabeling writes too;
-areas are drawn by Pillow, as labelme's own converters do.
+Source: the annotation files of labelme (github.com/wkentaro/labelme), version 3 and later, which AnyLabeling and
+X-AnyLabeling write too; areas are drawn by Pillow, as labelme's own converters do.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import math
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,29 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scripts.data.files import stem
+from scripts.data.decode import decode
+from scripts.data.files import PICTURE_SUFFIXES, stem
+from scripts.data.listings import read_lines
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources.base import Entry, Problem, Source, folder_below
+from scripts.data.sources.names import drawings, part_of, pin_by_folders
 from scripts.data.sources.tree import Finder, Tree
+from scripts.data.sources.words import split_word
 from scripts.errors import InputError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-HEAD = 65536  # bytes; the shapes come before the image, which may be in the file as well
-SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
+MARKS = (b'"shapes"', b'"imagePath"')
+SIZE = ("imageWidth", "imageHeight")
 BACKGROUND, IGNORED = ("_background_", "background"), ("__ignore__", "ignore")
 LABELS = "labels.txt"
+POLYGONS = ("polygon", "rotation", "oriented_rectangle")
+MASKS = ("label", "scribble")
 MOST_CLASSES = 254
 MOST_PIXELS = 2**30
+FARTHEST = 2.0**24  # pixels from the corner of the image; Pillow draws nothing, or too much, where numbers overflow
 
 Shape = dict[str, Any]
+
+logger = logging.getLogger("less_net")
 
 
 def find_labelme(tree: Tree) -> list[str]:
@@ -43,13 +51,22 @@ def find_labelme(tree: Tree) -> list[str]:
     for name in tree.listings:
         if name.lower().endswith(".json"):
             try:
-                with open(tree.path(name), "rb") as stream:
-                    head = stream.read(HEAD)
+                content = Path(tree.path(name)).read_bytes()  # whole: the image may lie in the file before the shapes
             except OSError:
                 continue
-            if b'"version"' in head and SHAPES.search(head):
+            if all(mark in content for mark in MARKS):
                 found.append(name)
     return found
+
+
+def masks_beside(tree: Tree, listings: list[str]) -> list[str]:
+    """The image files that are masks or scribbles by their names, relative to the tree.
+
+    Images that lie beside labelme's files, in a folder ``annotations``, are none unless their own names say so.
+    """
+    annotated = {Path(name).parent for name in listings}
+    told = [path for path in tree.images if part_of(path, stem(path), {}).role in MASKS]
+    return [path for path in told if Path(path).parent not in annotated or split_word(stem(path))[0] in MASKS]
 
 
 def read_labelme(tree: Tree, listings: list[str]) -> Source:
@@ -57,10 +74,11 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
 
     Labels become the classes 1, 2, ... in the order of ``labels.txt`` in the folder, where it names them all, else of
     the alphabet; ``background`` is 0 and ``ignore`` (also as labelme writes them) is ignored. Shapes are painted the
-    largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does.
+    largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does. Folders named
+    train, val and test pin the split. Masks beside the files (:func:`masks_beside`) are left out.
 
     Raises:
-        InputError: there are no labels, or more than 254.
+        InputError: no file can be read, there are no labels, or more than 254.
     """
     problems: list[Problem] = []
     contents = {}
@@ -69,59 +87,80 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
             contents[name] = _read(tree.path(name))
         except InputError as error:
             problems.append((tree.path(name), str(error)))
+    if problems and not contents:
+        raise InputError(f"None of {len(problems)} labelme files can be read; {problems[0][0]}: {problems[0][1]}.")
     classes = _classes({shape["label"] for content in contents.values() for shape in content["shapes"]}, tree)
-    find, entries, used = Finder(tree), [], set()
+    find, entries, used = Finder(tree), [], {}
     for name, content in contents.items():
         path = _image_of(name, content, find)
         if path is None:
             problems.append((tree.path(name), f"its image {content['imagePath']} is not there: put it beside the file"))
-            continue
-        label = partial(paint, content["shapes"], content["size"], classes, tree.path(name))
-        entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
-        used.add(path)
-    bare = [path for path in map(tree.path, [*tree.images, *tree.series]) if path not in used]
+        elif path in used:
+            problems.append(
+                (tree.path(name), f"{used[path]} is for the image {path} too: correct imagePath or remove it")
+            )
+        else:
+            label = partial(_mask, path, content, classes, tree.path(name))
+            entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
+            used[path] = tree.path(name)
+    unused = {path: "a mask, but labelme's files are read" for path in masks_beside(tree, listings)} | drawings(
+        tree, {}
+    )
+    bare = [tree.path(path) for path in [*tree.images, *tree.series] if path not in unused]
+    bare = [path for path in bare if path not in used]
     entries += [Entry(stem(path), (path,), folder=folder_below(path, tree.root)) for path in bare]
     names = {0: "background", **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
     text = f"labelme annotations ({len(entries)} images, {len(used)} with a file)"
     entries.sort(key=lambda entry: entry.name)
-    return Source("labelme", text, entries, class_names=names, values=values, problems=problems)
+    left_out = [(tree.path(path), reason) for path, reason in unused.items() if tree.path(path) not in used]
+    source = Source("labelme", text, entries, class_names=names, values=values, problems=problems, left_out=left_out)
+    pin_by_folders(source)
+    return source
 
 
 def _read(path: str) -> dict[str, Any]:
-    """The content of a file: its image's name and size, its shapes with label, type and points.
-
-    Raises:
-        InputError: it is no annotation of labelme.
-    """
+    """The content of a file: its shapes with label, type and points, ``imagePath``, and ``size``, None if not noted."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        width, height = (int(content[key]) for key in ("imageWidth", "imageHeight"))
-        if min(width, height) < 1 or width * height > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
-            raise ValueError(f"the image has {width} x {height} pixels")
-        for shape in content["shapes"]:
-            if not isinstance(shape["label"], str) or not shape["label"].strip():
+        shapes, image = content["shapes"], content["imagePath"]
+        for shape in shapes:
+            shape["label"] = str("" if shape["label"] is None else shape["label"]).strip()
+            if not shape["label"]:
                 raise ValueError("a shape has no label")
-            shape["label"] = shape["label"].strip()
             shape["points"] = [(float(x), float(y)) for x, y in shape["points"]]
-        return {"imagePath": str(content["imagePath"]), "size": (width, height), "shapes": content["shapes"]}
+            if not all(abs(number) < FARTHEST for point in shape["points"] for number in point):  # NaN is not less
+                raise ValueError(f"a point of '{shape['label']}' lies nowhere near the image")
+        noted = [content.get(key) for key in SIZE]
+        size = None if noted == [None, None] else tuple(map(int, noted))
+        if size and (min(size) < 1 or math.prod(size) > MOST_PIXELS):
+            raise ValueError(f"its image has {size[0]} x {size[1]} pixels")
+    except UnicodeDecodeError:  # whose text would hold the whole file
+        raise InputError("it is not in UTF-8: save it as such or remove it") from None
     except KeyError as error:
-        raise InputError(f"it is no annotation of labelme (it has no {error}): correct or remove it") from None
+        raise InputError(f"it is no annotation of labelme (it lacks {error}): correct or remove it") from None
     except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"it is no annotation of labelme ({error}): correct or remove it") from None
+    return {"shapes": shapes, "imagePath": image, "size": size}
 
 
 def _classes(labels: set[str], tree: Tree) -> dict[str, int]:
     """The class of each label."""
     listed = tree.root / LABELS
-    try:
-        order = [line.strip() for line in listed.read_text("utf-8-sig").splitlines()] if listed.is_file() else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{listed} cannot be read ({error}): save it as UTF-8 or remove it.") from None
-    names = [name for name in (order if labels <= {*order} else sorted(labels)) if name]
+    order = read_lines(listed) if listed.is_file() else []
+    missing = sorted(labels - {*order, *BACKGROUND, *IGNORED})
+    if order and missing:
+        logger.warning(
+            "%s is not used, since it has no '%s': the classes follow the alphabet, unless it is added.",
+            listed,
+            missing[0],
+        )
+    names = sorted(labels) if missing else order or sorted(labels)
     lesions = [name for name in dict.fromkeys(names) if name not in (*BACKGROUND, *IGNORED)]
     if not 0 < len(lesions) <= MOST_CLASSES:
-        raise InputError(f"The labelme files name {len(lesions)} labels: 1 to {MOST_CLASSES} can be classes.")
+        raise InputError(
+            f"The labelme files below {tree.root} name {len(lesions)} labels: 1 to {MOST_CLASSES} can be classes."
+        )
     known = {name: k for k, name in enumerate(lesions, start=1)}
     return known | dict.fromkeys(BACKGROUND, 0) | dict.fromkeys(IGNORED, IGNORE_INDEX)
 
@@ -129,8 +168,15 @@ def _classes(labels: set[str], tree: Tree) -> dict[str, int]:
 def _image_of(name: str, content: dict[str, Any], find: Finder) -> str | None:
     """The image that a file names, else the one of its own name beside it."""
     beside = Path(name).parent.as_posix()
-    tries = [content["imagePath"], *(Path(name).stem + suffix for suffix in SUFFIXES)]
+    own = (Path(name).stem + end for suffix in PICTURE_SUFFIXES for end in (suffix, suffix.upper()))
+    tries = [str(content["imagePath"] or ""), *own]
     return next((path for one in tries if (path := find(one, beside))), None)
+
+
+def _mask(image: str, content: dict[str, Any], classes: dict[str, int], source: str) -> np.ndarray:
+    """:func:`paint` of a file's content, in the size of the image where the file notes none."""
+    size = content["size"] or decode(image).array.shape[1:]
+    return paint(content["shapes"], size, classes, source)
 
 
 def paint(shapes: list[Shape], size: tuple[int, int], classes: dict[str, int], source: str) -> np.ndarray:
@@ -143,7 +189,7 @@ def paint(shapes: list[Shape], size: tuple[int, int], classes: dict[str, int], s
         source: the file, for messages.
 
     Raises:
-        InputError: a shape has no area, or lies far outside the image.
+        InputError: a shape has no area, or is damaged.
     """
     areas = [(_area(shape, size, source), classes[shape["label"]]) for shape in shapes]
     mask = np.zeros(size, dtype=np.uint8)
@@ -158,22 +204,21 @@ def _area(shape: Shape, size: tuple[int, int], source: str) -> np.ndarray:
     canvas = Image.new("1", size)
     draw = ImageDraw.Draw(canvas)
     try:
-        if not all(abs(value) <= 2 * max(size) for point in points for value in point):  # also false for NaN
-            raise ValueError("it leaves the image")
-        if kind in ("polygon", "rotation") and len(points) > 2:
+        if kind in POLYGONS and len(points) > 2:
             draw.polygon(points, fill=1, outline=1)
-        elif kind == "rectangle" and len(points) == 2:
-            (left, top), (right, bottom) = np.sort(np.array(points), axis=0)
-            draw.rectangle([left, top, right, bottom], fill=1, outline=1)
+        elif kind == "rectangle" and len(points) in (2, 4):  # X-AnyLabeling writes all corners
+            draw.rectangle([*np.min(points, axis=0), *np.max(points, axis=0)], fill=1, outline=1)
         elif kind == "circle" and len(points) == 2:
             (x, y), radius = points[0], math.dist(*points)
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=1, outline=1)
         elif kind == "mask":
-            drawn = Image.open(io.BytesIO(base64.b64decode(shape["mask"]))).convert("1")
-            canvas.paste(1, tuple(int(value) for value in points[0]), drawn)
+            drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"])))) != 0  # labelme writes 0 and 1
+            canvas.paste(1, tuple(round(value) for value in points[0]), Image.fromarray(drawn))
         else:
             raise ValueError("only polygons of three points and more, rectangles, circles and masks have an area")
-    except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises SyntaxError, DecompressionBombError and more on damaged masks
         raise InputError(
             f"{source}: the {kind} '{shape['label']}' of {len(points)} points cannot be drawn ({error}): draw it anew "
             "or remove it."

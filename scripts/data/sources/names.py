@@ -79,11 +79,6 @@ def part_of(path: str, name: str, folders: dict[str, str]) -> Part:
     return Part(path, "unused" if role in declared else role, "/".join(parents), names, guessed=own is None)
 
 
-def has_masks(tree: Tree) -> bool:
-    """Whether the names of some files tell that they are masks."""
-    return any(part_of(path, stem(path), {}).role == "label" for path in tree.images)
-
-
 class Matcher:
     """Finds the image that an annotation belongs to."""
 
@@ -129,7 +124,7 @@ def read_names(tree: Tree, folders: dict[str, str] | None = None) -> Source:
         tree: what is in it.
         folders: role (``image``, ``label``, ``scribble``) of folders, by relative path, where the names do not tell it.
     """
-    drawn = _drawings(tree, folders or {})
+    drawn = drawings(tree, folders or {})
     parts = [part_of(path, stem(path), folders or {}) for path in tree.images if path not in drawn]
     parts += [part_of(path or ".", PurePosixPath(path).name or tree.root.name, folders or {}) for path in tree.series]
     parts, problems = _settle_twins(parts, tree)
@@ -147,8 +142,9 @@ def read_names(tree: Tree, folders: dict[str, str] | None = None) -> Source:
     return source
 
 
-def _drawings(tree: Tree, folders: dict[str, str]) -> dict[str, str]:
-    """The files in folders that are neither images nor masks, with the reason, unless their role is declared."""
+def drawings(tree: Tree, folders: dict[str, str]) -> dict[str, str]:
+    """The files (relative paths) in folders that hold neither images nor masks, with the reason, unless a role of
+    theirs is declared."""
     found = {}
     for path in tree.images:
         parents = PurePosixPath(path).parent.parts
