@@ -9,6 +9,9 @@ import pytest
 
 from scripts.data import MaskReader
 from scripts.data.prepare.legend import legend_classes
+from scripts.data.sources.legends import read_legend
+from scripts.data.sources.tree import scan
+from scripts.errors import InputError
 from tests.folders import pairs, save
 from tests.preparing import everything, left_out, refused, run
 
@@ -100,6 +103,57 @@ def test_given_values_come_first_and_keep_the_names_of_the_legend(tmp_path):
     assert report.num_classes == 2 and report.class_names[1] == "old clot"
 
 
+@pytest.mark.parametrize(
+    ("values", "legend", "classes"),
+    [
+        ([0, 1, 2], "background:0,0,0::\nblood:250,50,83::\n", 3),  # one more class than the legend has
+        ([0, 255, 255], CVAT, 2),  # binary masks beside a legend of three classes: 255 is not to be ignored
+    ],
+)
+def test_a_legend_that_is_not_used_gives_neither_classes_nor_names(tmp_path, caplog, values, legend, classes):
+    voc(tmp_path / "src", np.array(values, np.uint8), legend)
+    report, datalist = run(tmp_path / "src")
+    assert report.num_classes == classes and report.class_names == {} and "it is not used" in caplog.text
+    assert report.ignore_value == 255 and all(report.classes[1].values())
+
+
+def test_binary_masks_take_the_names_of_two_classes(tmp_path):
+    voc(tmp_path / "src", np.array([0, 255, 255], np.uint8), "background:0,0,0::\npolyp:250,50,83::\n")
+    report, _ = run(tmp_path / "src")
+    assert report.class_names == {0: "background", 1: "polyp"}
+
+
+@pytest.mark.parametrize("count", [256, 300])
+def test_a_legend_of_too_many_classes_is_not_used(tmp_path, caplog, count):
+    lines = [f"{value},c{value}" for value in range(count)]
+    voc(tmp_path / "src", np.arange(3, dtype=np.uint8), "\n".join(["Pixel Value,Class", *lines]), "_classes.csv")
+    report, _ = run(tmp_path / "src")
+    assert report.num_classes == 3 and f"{count} classes, but 255 are the most" in caplog.text
+
+
+def test_a_list_of_names_without_the_background_says_no_values(tmp_path):
+    voc(tmp_path / "src", np.arange(3, dtype=np.uint8), "blood\nold clot\n", "class_names.txt")
+    report, _ = run(tmp_path / "src")
+    assert report.class_names == {} and report.num_classes == 3
+
+
+def test_exports_side_by_side_add_to_each_other_and_must_not_differ(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a/labelmap.txt").write_text("background:0,0,0::\nblood:250,50,83::\n")
+    (tmp_path / "b/labelmap.txt").write_text("background:0,0,0::\nold clot:51,221,255::\n")
+    file, legend = read_legend(scan(tmp_path))
+    assert file.endswith("a/labelmap.txt") and [*legend.values()] == ["background", "blood", "old clot"]
+    (tmp_path / "b/labelmap.txt").write_text("background:0,0,0::\nold clot:250,50,83::\n")
+    with pytest.raises(InputError, match="b/labelmap.txt calls #fa3253 'old clot', but .*a/labelmap.txt"):
+        read_legend(scan(tmp_path))
+
+
+def test_legends_saved_by_windows(tmp_path):
+    (tmp_path / "labelmap.txt").write_bytes("background:0,0,0::\r\ngefäß:250,50,83::\r\n".encode("cp1252"))
+    assert [*read_legend(scan(tmp_path))[1].values()] == ["background", "gefäß"]
+
+
 def test_a_legend_of_other_masks_is_told_and_not_used(tmp_path, caplog):
     voc(tmp_path / "src", COLOURS, CVAT.replace("51,221,255", "1,2,3"))
     message = refused(tmp_path / "src", "--values")
@@ -113,6 +167,7 @@ def test_a_legend_of_other_masks_is_told_and_not_used(tmp_path, caplog):
         ("labelmap.txt", CVAT + "again:0,0,0::\n", "gives 'background' and 'again' the same value"),
         ("labelmap.txt", CVAT.replace("221", "999"), "#333e7ff"),
         ("_classes.csv", "Pixel Value,Class\nnone,background\n", "has the value 'none'"),
+        ("_classes.csv", "Pixel Value,Class\n0,background\n²,blood\n,\n", "has the value '²'"),
     ],
 )
 def test_a_legend_that_cannot_be_read_is_named(tmp_path, name, legend, message):

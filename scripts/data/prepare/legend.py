@@ -41,18 +41,33 @@ def legend_classes(names: Mapping[int, str]) -> dict[int, int]:
     called = [code for code, name in names.items() if name.lower() == BACKGROUND]
     first = [code for code in (called or [0])[:1] if code not in ignored]
     others = [code for code in names if code not in (*first, *ignored)]
-    return {code: k for k, code in enumerate([*first, *others])} | dict.fromkeys(ignored, IGNORE_INDEX)
+    ordered = {code: k + (k >= IGNORE_INDEX) for k, code in enumerate([*first, *others])}  # none is 255 by its order
+    return ordered | dict.fromkeys(ignored, IGNORE_INDEX)
 
 
 def fitting(classes: Mapping[int, int], masks: Sequence[tuple[str, Counts, bool]], file: str) -> dict[int, int]:
-    """The classes of a legend where the masks hold its values alone, lossy ones aside; none where these are class
-    indices, or where masks hold other values, which is told."""
-    if all(code == index for code, index in classes.items()):
-        return {}
+    """The classes of a legend if they explain the masks, lossy ones aside; none otherwise, which is told.
+
+    They do where the masks hold its values alone, or the indices of its classes, 255 aside, or are 0 and 255 where it
+    has two classes.
+    """
     found = set().union(*(counts for _, counts, lossy in masks if not lossy)) - {NO_LABEL}
-    if strange := sorted(found - classes.keys()):
-        if not found <= {*range(len(classes)), IGNORE_INDEX}:
-            logger.warning("%s has no class for %s, which masks hold, so it is not used.", file, show(strange[0]))
+    count = len(set(classes.values()) - {IGNORE_INDEX})
+    binary = found == {0, IGNORE_INDEX} and IGNORE_INDEX not in classes
+    strange = sorted(found - classes.keys())
+    if count > IGNORE_INDEX:
+        logger.warning("%s has %d classes, but %d are the most, so it is not used.", file, count, IGNORE_INDEX)
+        return {}
+    if strange and (count != 2 if binary else not found <= {*range(count), IGNORE_INDEX}):
+        logger.warning("%s has no class for %s, which masks hold, so it is not used.", file, show(strange[0]))
+        return {}
+    return dict(classes)
+
+
+def values_of(classes: Mapping[int, int], masks: Sequence[tuple[str, Counts, bool]], file: str) -> dict[int, int]:
+    """Class by value, of a legend that fits; none where the masks hold class indices as they are."""
+    found = set().union(*(counts for _, counts, lossy in masks if not lossy)) - {NO_LABEL}
+    if found - classes.keys() or all(code == index for code, index in classes.items()):
         return {}
     logger.info("The classes of the mask values are those of %s.", file)
     return dict(classes)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from scripts.data.prepare.contents import label_name
-from scripts.data.prepare.legend import fitting, legend_classes, legend_names, names_by_class
+from scripts.data.prepare.legend import fitting, legend_classes, legend_names, names_by_class, values_of
 from scripts.data.prepare.state import Options, Progress, drop, refuse
 from scripts.data.prepare.values import LISTED, Counts, ValueRule, check_complete, decide_rule, show
 from scripts.data.reader import IGNORE_INDEX
@@ -32,8 +32,9 @@ def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: 
         for part, masks in found.items()
     }
     names = legend_names(data.source)
-    classes = legend_classes(names) if names else {}
-    known = given["label"] or data.source.values or fitting(classes, named["label"], data.source.legend_file)
+    legend = data.source.legend_file
+    classes = fitting(legend_classes(names), named["label"], legend) if names and not given["label"] else {}
+    known = given["label"] or data.source.values or values_of(classes, named["label"], legend)
     data.rules["label"] = rule = decide_rule(
         named["label"], known, declared or len(set(classes.values()) - {IGNORE_INDEX})
     )

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.data.listings import column_word, read_rows
+from scripts.data.listings import column_word, read_lines, read_rows
 from scripts.data.sources.tree import Tree
 from scripts.errors import InputError
 
@@ -34,18 +34,28 @@ Legend = dict[str, str]  # names by mask value, written as --values takes it, in
 
 
 def read_legend(tree: Tree) -> tuple[str, Legend]:
-    """The first legend at the top of a folder: its file, and the names of its mask values; ``""`` and none without one.
+    """The legend at the top of a folder: its file, and the names of its mask values; ``""`` and none without one.
+
+    The first one is taken, with what others of the same file name add, as those of exports side by side do.
 
     Raises:
-        InputError: a legend cannot be read, or names a value twice.
+        InputError: a legend cannot be read, names a value twice, or two of them name a value differently.
     """
     folders = [folder for folder in tree.folders if folder.count("/") < DEPTH]
+    first, legend = None, {}
     for folder in sorted(folders, key=lambda one: (one != "", one.count("/"), one)):
-        for name in (*TEXTS, *TABLES):
+        for name in (*TEXTS, *TABLES) if first is None else (first.name,):
             path = Path(tree.path(folder), name)
-            if path.is_file() and (legend := _legend(path)):
-                return str(path), legend
-    return "", {}
+            if path.is_file() and (more := _legend(path)):
+                first = first or path
+                if clash := next((value for value, called in more.items() if legend.get(value, called) != called), ""):
+                    raise InputError(
+                        f"{path} calls {clash} '{more[clash]}', but {first} calls it '{legend[clash]}': prepare the "
+                        "folders one by one, or correct or remove one of the files."
+                    )
+                legend = legend | more
+                break
+    return str(first or ""), legend
 
 
 def _legend(path: Path) -> Legend:
@@ -68,23 +78,20 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
     wanted = next((part for part in parts if all(columns[one] for one in part)), None)
     if wanted is None or not columns["name"]:
         return
-    for row in rows:
+    for row in filter(lambda one: any(one.values()), rows):
         numbers = [row[columns[one]] for one in wanted]
-        if not all(number.isdigit() for number in numbers):
+        if not all(number.isdecimal() for number in numbers):
             raise InputError(f"{path} has the value '{' '.join(numbers)}': correct or remove it.")
         yield row[columns["name"]], _written(numbers)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Names and values of a text file, one class a line; nothing from lines of another form."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): save it as UTF-8 or remove it.") from None
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [line for line in read_lines(path) if not line.startswith("#")]
     if path.name == "class_names.txt":
-        names = [name.strip("_") for name in lines if name != "__ignore__"]  # which labelme saves as 255
-        yield from ((name, str(index)) for index, name in enumerate(names))
+        names = [name for name in lines if name != "__ignore__"]  # which labelme saves as 255
+        if names[:1] == ["_background_"]:  # as labelme demands; without it a list begins at nobody knows which value
+            yield from ((name.strip("_") if not index else name, str(index)) for index, name in enumerate(names))
         return
     pattern = CVAT_LINE if path.name == "labelmap.txt" else CAMVID_LINE
     for match in filter(None, map(pattern.match, lines)):
