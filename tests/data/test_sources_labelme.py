@@ -215,9 +215,12 @@ def test_files_that_are_no_text_or_all_alike_wrong_are_named(tmp_path):
 
 def test_two_files_for_one_image_are_told(tmp_path):
     annotate(tmp_path, "a", [square("blood", 3, 3, 9, 9)])
-    annotate(tmp_path, "b", [square("blood", 3, 3, 20, 20)], imagePath="a.jpg")  # both were renamed by hand
-    (file, reason), *more = read_source(tmp_path).problems
-    assert not more and file.endswith("b.json") and "a.json is for the image" in reason
+    for name in ("0", "b"):  # copied or renamed by hand
+        annotate(tmp_path, name, [square("blood", 3, 3, 20, 20)], imagePath="a.jpg")
+    source = read_source(tmp_path)
+    assert [Path(file).name for file, _ in source.problems] == ["0.json", "b.json"]
+    assert all("a.json is for the image" in reason for _, reason in source.problems)
+    assert [entry.label().sum() if entry.label else 0 for entry in source.entries] == [0, 7 * 7, 0]
 
 
 def test_a_file_whose_image_is_missing_and_files_without_labels_are_named(tmp_path):

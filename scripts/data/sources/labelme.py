@@ -91,7 +91,7 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
         raise InputError(f"None of {len(problems)} labelme files can be read; {problems[0][0]}: {problems[0][1]}.")
     classes = _classes({shape["label"] for content in contents.values() for shape in content["shapes"]}, tree)
     find, entries, used = Finder(tree), [], {}
-    for name, content in contents.items():
+    for name, content in sorted(contents.items(), key=lambda pair: not _is_of_one_name(*pair)):  # the likelier first
         path = _image_of(name, content, find)
         if path is None:
             problems.append((tree.path(name), f"its image {content['imagePath']} is not there: put it beside the file"))
@@ -163,6 +163,11 @@ def _classes(labels: set[str], tree: Tree) -> dict[str, int]:
         )
     known = {name: k for k, name in enumerate(lesions, start=1)}
     return known | dict.fromkeys(BACKGROUND, 0) | dict.fromkeys(IGNORED, IGNORE_INDEX)
+
+
+def _is_of_one_name(name: str, content: dict[str, Any]) -> bool:
+    """Whether a file and the image in it have one name, as labelme gives them."""
+    return Path(name).stem == stem(str(content["imagePath"]).replace("\\", "/"))
 
 
 def _image_of(name: str, content: dict[str, Any], find: Finder) -> str | None:
