@@ -66,10 +66,10 @@ def tell_masks(masks: Sequence[Path]) -> None:
     """Warns that files beside images are taken for their masks."""
     if masks:
         logger.warning(
-            "%d files in %s are passed over, since their names make them masks of images there, such as %s.",
-            len(masks),
-            masks[0].parent,
-            masks[0].name,
+            "%s in %s passed over, %s: their names make such files masks of images there.",
+            "1 file" if len(masks) == 1 else f"{len(masks)} files",
+            f"{masks[0].parent} {'is' if len(masks) == 1 else 'are'}",
+            masks[0].name if len(masks) == 1 else f"such as {masks[0].name}",
         )
 
 

@@ -89,7 +89,7 @@ def test_the_seed_of_a_federation_may_stand_in_a_config(tmp_path):
     assert plan(tmp_path, files=("configs/train.json", str(overlay)), settings={"seed": 7}).seed == 7
 
 
-def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set):
+def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set, caplog):
     bare = tmp_path / "bare"
     shutil.copytree(synthetic_set / "images", bare)
     sites, everything = write_sites([str(synthetic_set), f"{bare}:0"], "", tmp_path / "sites", SETTINGS)
@@ -98,6 +98,10 @@ def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set)
     assert everything.counts["unlabeled"] == sites[0].counts["unlabeled"] + count
     keys = [item["key"] for item in json.loads(everything.datalist.read_text())["unlabeled"]]
     assert len(set(keys)) == len(keys) and all(key.startswith("site") for key in keys)
+    image = min(bare.iterdir())
+    shutil.copy(image, bare / f"{image.stem}_mask.png")
+    sites, _ = write_sites([str(synthetic_set), f"{bare}:0"], "", tmp_path / "again", SETTINGS)
+    assert sites[1].counts["unlabeled"] == count and "1 file in" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from bundle.benchmark.commands import TRAINING_CONFIG
 from bundle.benchmark.lists import data_config
 from bundle.benchmark.suite import ROOT
 from scripts.data import load_datalist
-from scripts.data.files import Item, images_by_stem
+from scripts.data.files import Item
 from scripts.data.selection import labelled_count
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.inputs import images_without_masks, tell_masks
 
 LISTS = ("training", "unlabeled", "validation", "test")
 PARTS = ("key", "image", "label", "scribble", "group", "volume", "slice", "spacing")
@@ -159,8 +160,9 @@ def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> List
     folder = Path(text)
     if ratio == 0 and folder.is_dir():
         images = folder / "images" if (folder / "images").is_dir() else folder
-        found = images_by_stem(images)
+        found, masks = images_without_masks(images)
         if found and not (folder / "masks").is_dir():
+            tell_masks(masks)
             bare = [{"key": key, "image": str(path.absolute()), "group": key} for key, path in found.items()]
             return {"training": [], "unlabeled": bare, "validation": [], "test": []}
     lists = read_lists(text, common)

@@ -13,7 +13,7 @@ import pytest
 from scripts.data.sides import side_of
 from scripts.data.sources import read_source
 from scripts.data.sources.tree import scan
-from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask, split_word
+from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask, masks_among, split_word
 from scripts.errors import InputError
 
 
@@ -135,6 +135,8 @@ def test_one_of_several_masks_is_to_be_merged(tmp_path, name):
 def test_the_endings_that_messages_name_are_understood():
     for ending in MASK_ENDINGS.replace(" or ", ", ").split(", "):
         assert split_word(f"a{ending}") == ("label", "a")
+    names = ["a", "a_mask", "a_mask_2", "img_1", "gt_1", "b_mask", "b_mask_2", "target_7", "frame_2", "a_2", "a_mask_x"]
+    assert masks_among(names) == {"a_mask", "a_mask_2", "gt_1"}
     assert is_numbered_mask("a_mask_1") and not any(map(is_numbered_mask, ("a_1", "a_mask", "mask_1")))
 
 

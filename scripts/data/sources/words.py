@@ -43,12 +43,12 @@ def is_numbered_mask(name: str) -> bool:
 
 
 def masks_among(names: Iterable[str]) -> set[str]:
-    """Those of the names that are the mask or the scribbles of another one.
+    """Those of the names that are the mask or the scribbles, or one of several masks, of another one.
 
     Example:
-        >>> masks_among(["a", "a_mask", "img_1", "gt_1", "img_1_gt", "b_mask"]) == {"a_mask", "gt_1", "img_1_gt"}
-        True
+        >>> sorted(masks_among(["a", "a_mask", "a_mask_2", "img_1", "gt_1", "img_1_gt", "b_mask"]))
+        ['a_mask', 'a_mask_2', 'gt_1', 'img_1_gt']
     """
-    told = {name: split_word(name) for name in names}
+    told = {name: split_word(NUMBERED.match(name).group(1) if is_numbered_mask(name) else name) for name in names}
     images = {one for name, (role, bare) in told.items() if role in ("image", None) for one in (name, bare)}
     return {name for name, (role, bare) in told.items() if role in ("label", "scribble") and bare in images}
