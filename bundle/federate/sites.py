@@ -136,7 +136,7 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
     for item in whole["training"] + whole["unlabeled"]:
         groups.setdefault(item["group"], []).append(item)
     images, lists, start = [item for items in groups.values() for item in items], [], 0
-    for text, ratio in pairs:
+    for number, (text, ratio) in enumerate(pairs, start=1):
         if not text.isdigit() or int(text) < 1:
             raise InputError(f"--sites {text}: with --data give a number of training images.")
         part, start = images[start : start + int(text)], start + int(text)
@@ -144,7 +144,7 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
             raise InputError(
                 f"--sites want {start} training images, but {data} has {len(images)}: give smaller numbers."
             )
-        if images[start:] and images[start]["group"] == part[-1]["group"]:
+        if number < len(pairs) and images[start:] and images[start]["group"] == part[-1]["group"]:
             logger.warning(
                 "%s ends within the images of '%s', which are at two sites now: another number keeps them together.",
                 text,
