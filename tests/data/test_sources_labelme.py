@@ -81,6 +81,15 @@ def test_circles_and_drawn_masks(tmp_path, kind):
     assert (mask[4:13, 7:13].T == np.where(drawn, 2, 0)).all() and (mask == 2).sum() == drawn.sum()
 
 
+def test_a_drawn_mask_that_reaches_beyond_the_image_is_cut(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(np.ones((6, 9), np.uint8)).save(stream, "PNG")
+    text = base64.b64encode(stream.getvalue()).decode()
+    corners = ([[-3, -2], [5, 3]], [[36.4, 27.2], [44.4, 32.2]])
+    shapes = [{"label": "blood", "shape_type": "mask", "points": points, "mask": text} for points in corners]
+    assert (mask_of(annotate(tmp_path, "a", shapes)) == (area(0, 0, 5, 3) | area(36, 27, 39, 29))).all()
+
+
 def test_rectangles_of_four_corners_and_turned_ones(tmp_path):
     """As X-AnyLabeling and labelme 6 write them."""
     corners = [[5, 3], [12, 3], [12, 20], [5, 20]]

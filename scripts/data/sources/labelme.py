@@ -196,29 +196,32 @@ def paint(shapes: list[Shape], size: tuple[int, int], classes: dict[str, int], s
     Raises:
         InputError: a shape has no area, or is damaged.
     """
-    areas = [(_area(shape, size, source), classes[shape["label"]]) for shape in shapes]
-    mask = np.zeros(size, dtype=np.uint8)
-    for area, value in sorted(areas, key=lambda one: -int(one[0].sum())):
-        mask[area] = value
-    return mask
+    scratch, pixels = Image.new("L", size), []
+    for shape in shapes:
+        _draw(scratch, shape, 1, source)
+        pixels.append(scratch.histogram()[1])
+        _draw(scratch, shape, 0, source)  # one picture for all: hundreds of them, in several threads, fill the memory
+    canvas = Image.new("L", size)
+    for index in sorted(range(len(shapes)), key=lambda one: -pixels[one]):
+        _draw(canvas, shapes[index], classes[shapes[index]["label"]], source)
+    return np.array(canvas).T
 
 
-def _area(shape: Shape, size: tuple[int, int], source: str) -> np.ndarray:
-    """The pixels (X, Y) bool of a shape."""
+def _draw(canvas: Image.Image, shape: Shape, value: int, source: str) -> None:
+    """Gives the pixels of a shape a value."""
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
-    canvas = Image.new("1", size)
     draw = ImageDraw.Draw(canvas)
     try:
         if kind in POLYGONS and len(points) > 2:
-            draw.polygon(points, fill=1, outline=1)
+            draw.polygon(points, fill=value, outline=value)
         elif kind == "rectangle" and len(points) in (2, 4):  # X-AnyLabeling writes all corners
-            draw.rectangle([*np.min(points, axis=0), *np.max(points, axis=0)], fill=1, outline=1)
+            draw.rectangle([*np.min(points, axis=0), *np.max(points, axis=0)], fill=value, outline=value)
         elif kind == "circle" and len(points) == 2:
             (x, y), radius = points[0], math.dist(*points)
-            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=1, outline=1)
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=value, outline=value)
         elif kind == "mask":
             drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"])))) != 0  # labelme writes 0 and 1
-            canvas.paste(1, tuple(round(value) for value in points[0]), Image.fromarray(drawn))
+            canvas.paste(value, tuple(round(number) for number in points[0]), Image.fromarray(drawn))
         else:
             raise ValueError("only polygons of three points and more, rectangles, circles and masks have an area")
     except MemoryError:
@@ -228,4 +231,3 @@ def _area(shape: Shape, size: tuple[int, int], source: str) -> np.ndarray:
             f"{source}: the {kind} '{shape['label']}' of {len(points)} points cannot be drawn ({error}): draw it anew "
             "or remove it."
         ) from None
-    return np.asarray(canvas).T
