@@ -103,9 +103,8 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
             label = partial(_mask, path, content, classes, tree.path(name))
             entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
             used[path] = tree.path(name)
-    unused = {path: "a mask, but labelme's files are read" for path in masks_beside(tree, listings)} | drawings(
-        tree, {}
-    )
+    unused = {path: "a mask, but labelme's files are read" for path in masks_beside(tree, listings)}
+    unused |= drawings(tree, {})
     bare = [tree.path(path) for path in [*tree.images, *tree.series] if path not in unused]
     bare = [path for path in bare if path not in used]
     entries += [Entry(stem(path), (path,), folder=folder_below(path, tree.root)) for path in bare]
