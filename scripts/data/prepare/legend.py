@@ -51,7 +51,7 @@ def fitting(classes: Mapping[int, int], masks: Sequence[tuple[str, Counts, bool]
     They do where the masks hold its values alone, or the indices of its classes, 255 aside, or are 0 and 255 where it
     has two classes.
     """
-    found = set().union(*(counts for _, counts, lossy in masks if not lossy)) - {NO_LABEL}
+    found = _values_in(masks)
     count = len(set(classes.values()) - {IGNORE_INDEX})
     binary = found == {0, IGNORE_INDEX} and IGNORE_INDEX not in classes
     strange = sorted(found - classes.keys())
@@ -66,11 +66,16 @@ def fitting(classes: Mapping[int, int], masks: Sequence[tuple[str, Counts, bool]
 
 def values_of(classes: Mapping[int, int], masks: Sequence[tuple[str, Counts, bool]], file: str) -> dict[int, int]:
     """Class by value, of a legend that fits; none where the masks hold class indices as they are."""
-    found = set().union(*(counts for _, counts, lossy in masks if not lossy)) - {NO_LABEL}
+    found = _values_in(masks)
     if found - classes.keys() or all(code == index for code, index in classes.items()):
         return {}
     logger.info("The classes of the mask values are those of %s.", file)
     return dict(classes)
+
+
+def _values_in(masks: Sequence[tuple[str, Counts, bool]]) -> set[int]:
+    """The values that masks without lossy compression hold."""
+    return set().union(*(counts for _, counts, lossy in masks if not lossy)) - {NO_LABEL}
 
 
 def names_by_class(names: Mapping[int, str], classes: Mapping[int, int], rule: ValueRule) -> dict[int, str]:

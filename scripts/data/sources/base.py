@@ -15,6 +15,8 @@ from scripts.data.sources.words import split_word
 
 #: A file or series folder; a function that draws the mask (X, Y) uint8; or files by the stem of the DICOM instance.
 Label = str | Callable[[], np.ndarray] | dict[str, str]
+MOST_CLASSES = 254  # beside background, of objects that are drawn
+MOST_PIXELS = 2**30  # of an image that they are drawn for
 Problem = tuple[str, str]  # the file and what is wrong with it
 
 

@@ -19,13 +19,11 @@ from PIL import Image
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import Entry, Problem, Source, folder_below
+from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
 from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
-MOST_CLASSES = 254
-MOST_PIXELS = 2**30
 
 
 def find_coco(tree: Tree) -> list[str]:

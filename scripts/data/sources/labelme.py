@@ -24,7 +24,7 @@ from scripts.data.decode import decode
 from scripts.data.files import PICTURE_SUFFIXES, stem
 from scripts.data.listings import read_lines
 from scripts.data.reader import IGNORE_INDEX
-from scripts.data.sources.base import Entry, Problem, Source, folder_below
+from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
 from scripts.data.sources.names import drawings, part_of, pin_by_folders
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.words import split_word
@@ -36,8 +36,6 @@ BACKGROUND, IGNORED = ("_background_", "background"), ("__ignore__", "ignore")
 LABELS = "labels.txt"
 POLYGONS = ("polygon", "rotation", "oriented_rectangle")
 MASKS = ("label", "scribble")
-MOST_CLASSES = 254
-MOST_PIXELS = 2**30
 FARTHEST = 2.0**24  # pixels from the corner of the image; Pillow draws nothing, or too much, where numbers overflow
 
 Shape = dict[str, Any]
@@ -105,9 +103,8 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
             used[path] = tree.path(name)
     unused = {path: "a mask, but labelme's files are read" for path in masks_beside(tree, listings)}
     unused |= drawings(tree, {})
-    bare = [tree.path(path) for path in [*tree.images, *tree.series] if path not in unused]
-    bare = [path for path in bare if path not in used]
-    entries += [Entry(stem(path), (path,), folder=folder_below(path, tree.root)) for path in bare]
+    bare = [tree.path(path) for path in (*tree.images, *tree.series) if path not in unused]
+    entries += [Entry(stem(path), (path,), folder=folder_below(path, tree.root)) for path in bare if path not in used]
     names = {0: "background", **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
     text = f"labelme annotations ({len(entries)} images, {len(used)} with a file)"
