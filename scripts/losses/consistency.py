@@ -25,20 +25,30 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Te
     return (per_pixel * weight).mean()
 
 
-def weighted_dice_loss(logits: Tensor, target: Tensor, weight: Tensor, smooth: float = 1.0) -> Tensor:
-    """1 - soft Dice of the foreground classes, every pixel counted ``weight`` times, counted over the whole batch.
+def weighted_dice_loss(
+    logits: Tensor, target: Tensor, weight: Tensor, smooth: float = 1.0, batch: bool = True
+) -> Tensor:
+    """1 - soft Dice of the foreground classes, every pixel counted ``weight`` times.
 
-    Batch-wise counting keeps images without a lesion from dominating at 1 % foreground: an empty image alone would
-    have a Dice that only asks for background.
+    Counted over the whole batch, images without a lesion do not dominate at 1 % foreground: an empty image alone would
+    have a Dice that only asks for background. Counted image by image, a small lesion weighs as much as a large one;
+    there only the images that hold the class count for it.
 
     Args:
         logits: (B, K, X, Y), K >= 2.
         target: (B, K, X, Y) probabilities (one-hot for hard labels).
         weight: (B, 1, X, Y) in [0, 1].
         smooth: added to numerator and denominator.
+        batch: False: the mean over images and classes, 0 where no image holds any.
     """
     probabilities = torch.softmax(logits.float(), dim=1) * weight
-    overlap = (probabilities * target).sum(dim=(0, 2, 3))[1:]
-    sizes = (probabilities + target * weight).sum(dim=(0, 2, 3))[1:]
-    overlap, sizes = summed(overlap, sizes)
-    return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+    axes = (0, 2, 3) if batch else (2, 3)
+    overlap = (probabilities * target).sum(dim=axes)[..., 1:]
+    sizes = (probabilities + target * weight).sum(dim=axes)[..., 1:]
+    if batch:
+        overlap, sizes = summed(overlap, sizes)
+        return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+    losses = 1 - (2 * overlap + smooth) / (sizes + smooth)
+    held = (target * weight).sum(dim=axes)[..., 1:] > 0
+    total, count = summed((losses * held).sum(), held.sum())
+    return total / count.clamp(min=1)

@@ -61,6 +61,7 @@ class LessNet(LearningRule):
         adaptive: bool = False,
         soft: bool = False,
         dice: float = 1.0,
+        batch_dice: bool = True,
         align: bool = True,
         trust: bool = False,
         flips: int = 0,
@@ -76,6 +77,7 @@ class LessNet(LearningRule):
         self.align, self.trust = as_bool(align, "method#align"), as_bool(trust, "method#trust")
         if flips not in range(4):
             raise InputError(f"method#flips is {flips!r}: give a whole number from 0 to 3")
+        self.batch_dice = as_bool(batch_dice, "method#batch_dice")
         self.num_classes, self.dice, self.flips = num_classes, dice, int(flips)
         self.threshold = as_share(threshold, "method#threshold")
         self.cutmix = as_share(cutmix, "method#cutmix")
@@ -104,7 +106,7 @@ class LessNet(LearningRule):
         }
         if self.dice:
             losses["consistency"] = losses["consistency"] + self.dice * weighted_dice_loss(
-                logits[count:], target, weight
+                logits[count:], target, weight, batch=self.batch_dice
             )
         if self.contrast is not None:
             pseudo = torch.where(weight > 0.5, target.argmax(dim=1, keepdim=True), IGNORE_INDEX)
