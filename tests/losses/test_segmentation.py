@@ -80,3 +80,14 @@ def test_the_supervised_loss_is_the_weighted_sum_of_its_halves(weights):
     expected = weights[0] * parts[0] + weights[1] * parts[1]
     assert min(parts) > 0.1
     assert SegmentationLoss(*weights)(logits, labels).item() == pytest.approx(expected)
+
+
+def test_the_dice_of_the_supervised_loss_can_be_counted_image_by_image():
+    torch.manual_seed(3)
+    logits, labels = example(3, (3, 5, 7))
+    labels[2] = 0
+    one = [soft_dice_loss(logits[n : n + 1], labels[n : n + 1]).item() for n in range(2)]
+    parts = cross_entropy(logits, labels).item(), sum(one) / 2
+    for given in (False, "false"):  # the command line hands over the word
+        assert SegmentationLoss(batch_dice=given)(logits, labels).item() == pytest.approx(sum(parts), abs=1e-5)
+    assert SegmentationLoss()(logits, labels).item() != pytest.approx(sum(parts), abs=1e-3)

@@ -34,8 +34,9 @@ def whole(**changes):
     return network, rule, copy.deepcopy(rule)
 
 
-def test_the_losses_are_those_of_mixed_strong_views_against_the_teachers_accepted_pixels():
-    network, rule, twin = whole()
+@pytest.mark.parametrize("batch_dice", [True, "false"])
+def test_the_losses_are_those_of_mixed_strong_views_against_the_teachers_accepted_pixels(batch_dice):
+    network, rule, twin = whole(batch_dice=batch_dice)
     data = batch(size=(32, 32))
     images, labels, unlabelled = data["labelled"]["image"], data["labelled"]["label"], data["unlabelled"]["image"]
     torch.manual_seed(7)
@@ -51,7 +52,7 @@ def test_the_losses_are_those_of_mixed_strong_views_against_the_teachers_accepte
     answers = network.conv(inputs)
     assert losses["supervised"].item() == pytest.approx(rule.loss(answers[:2], labels).item(), abs=1e-6)
     expected = weighted_cross_entropy(answers[2:], target, weight) + 0.5 * weighted_dice_loss(
-        answers[2:], target, weight
+        answers[2:], target, weight, batch=batch_dice is True
     )
     assert losses["consistency"].item() == pytest.approx(expected.item(), abs=1e-6)
     pseudo = torch.where(weight > 0.5, target.argmax(1, keepdim=True), IGNORE_INDEX)
