@@ -29,7 +29,8 @@ class LessNet(LearningRule):
     * **consistency**: the EMA teacher labels the weak view; the student, on the strong view, follows (FixMatch, Sohn
       et al., NeurIPS 2020; on segmentation UniMatch, Yang et al., CVPR 2023). ``soft`` targets or the argmax. Beside
       the cross-entropy a Dice of weight ``dice``, counted over the whole batch: cross-entropy alone hardly moves a
-      class of 1 % of the pixels, and a Dice counted per image would ask for background wherever nothing was found.
+      class of 1 % of the pixels. With ``batch_dice`` false it is counted image by image, without those where nothing
+      was found, which would ask for nothing but background.
     * **acceptance**: a pixel counts when the teacher's confidence reaches ``threshold``; with ``adaptive`` (off)
       scaled by how confident the teacher usually is about that class (after FreeMatch, Wang et al., ICLR 2023).
     * **class prior** (``align``; ``trust``, off): :class:`~scripts.methods.prior.ClassPrior`.
