@@ -146,12 +146,8 @@ def lay_overlays(configs: dict[str, dict], overlays: Sequence[Path]) -> None:
     for overlay in overlays:
         if not overlay.is_file():
             raise InputError(f"--overlay {overlay} is not a file: give a config such as configs/networks/unet.yaml")
-        content = ConfigParser.load_config_file(overlay)
+        content = part_by_part(ConfigParser.load_config_file(overlay), overlay)
         for key in map(root_of, content):
-            if key.startswith("+"):
-                raise InputError(
-                    f"--overlay {overlay}: {key} adds to a section, which an app cannot do: write {key[1:]}#"
-                )
             if key not in known:
                 added.setdefault(key, overlay)
                 configs["train.json"].setdefault(key, {})
@@ -165,6 +161,25 @@ def lay_overlays(configs: dict[str, dict], overlays: Sequence[Path]) -> None:
                 f"--overlay {overlay}: nothing in train.json or inference.json reads its {key}: leave it out, "
                 f"{ELSEWHERE}"
             )
+
+
+def part_by_part(content: dict[str, Any], overlay: Path) -> dict[str, Any]:
+    """The content of an overlay with its ``+section: {part: ...}``, which adds to a section, as ``section#part: ...``.
+
+    Raises:
+        InputError: what is added are no named parts, but the entries of a list.
+    """
+    parts: dict[str, Any] = {}
+    for key, value in content.items():
+        if not key.startswith("+"):
+            parts[key] = value
+        elif isinstance(value, dict):
+            parts |= {f"{key[1:]}#{name}": part for name, part in value.items()}
+        else:
+            raise InputError(
+                f"--overlay {overlay}: {key} adds to a list, which an app cannot do: give the whole list as {key[1:]}"
+            )
+    return parts
 
 
 def lay_over(configs: dict[str, dict], values: dict[str, Any], names: Sequence[str]) -> bool:
