@@ -21,6 +21,7 @@ def messages_reach_caplog():
     yield
     logger = logging.getLogger("less_net")
     logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
     logger.propagate = True
 
 
