@@ -15,7 +15,7 @@ from pathlib import Path
 from bundle.training_command import PLAIN, bundle_command, config_list, names_setting, training_command
 from scripts.data.prepare import Options, Report, prepare
 from scripts.data.reader import IGNORE_INDEX
-from scripts.data.sources import LAYOUTS
+from scripts.data.sources import LAYOUTS, UNANNOTATED
 
 HELP = "turn any folder with images and masks into a dataset folder that training reads"
 
@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", default="", help="columns of a table: image=photo,mask=truth,group=patient")
     for name in ("images", "masks", "scribbles"):
         parser.add_argument(f"--{name}", default="", metavar="FOLDER", help=f"folder in SRC that holds the {name}")
+    parser.add_argument(
+        "--unannotated",
+        default="",
+        choices=("", *UNANNOTATED),
+        help="what images are that a COCO file lists without an annotation (default: background)",
+    )
     parser.add_argument("--values", default="", help="classes of mask values: 85=1,170=2 or '#ff0000=1,#00ff00=2'")
     parser.add_argument("--nearest", action="store_true", help="other values count as the nearest named one (blur)")
     parser.add_argument("--scribble-values", default="", help="the same for scribbles; 255 means no label: 4=255")

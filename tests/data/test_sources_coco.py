@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,8 +82,61 @@ def test_smaller_objects_lie_on_top_and_crowds_are_ignored_below_all(tmp_path):
     assert (mask == 2).all()  # equal areas: the later one
 
 
-def test_an_image_without_objects_is_background(tmp_path):
-    assert not mask_of(coco(tmp_path, [])).any()
+def few(root, annotated, listed, others=0, side="train"):
+    """A COCO file of which some images have an object; others lie beside them."""
+    images = [{"id": n, "file_name": f"{side}{n}.png", "width": SIZE[0], "height": SIZE[1]} for n in range(listed)]
+    for number in range(listed + others):
+        save(root / f"images/{side}{number}.png", np.full((SIZE[1], SIZE[0], 3), number, np.uint8))
+    drawn = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [SQUARE]} for n in range(annotated)]
+    content = {"images": images, "annotations": drawn, "categories": [{"id": 1, "name": "blood"}]}
+    (root / f"instances_{side}.json").write_text(json.dumps(content))
+    return root
+
+
+def test_an_image_without_objects_is_background_and_most_of_them_are_told_of(tmp_path, caplog):
+    assert not mask_of(coco(tmp_path / "one", [])).any()
+    assert "1 of the 1 images in coco.json have no annotation" in caplog.text
+    caplog.clear()
+    root = tmp_path / "several"
+    source = read_source(few(root, 2, 4))
+    assert [bool(entry.label().any()) for entry in source.entries] == [True, True, False, False]
+    assert not caplog.text and "2 objects in 2 images, 2 without any, 0 not listed" in source.text
+    read_source(few(root, 2, 5))
+    assert "3 of the 5 images" in caplog.text and "--unannotated unlabelled" in caplog.text
+    caplog.clear()
+    read_source(root, unannotated="background")
+    assert not caplog.text
+
+
+def test_images_that_nobody_annotated_are_unlabelled(tmp_path, caplog):
+    few(tmp_path, 2, 5, others=2)
+    save(tmp_path / "images/train0.jpg", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    save(tmp_path / "masks/train1.png", np.zeros((SIZE[1], SIZE[0]), np.uint8))
+    save(tmp_path / "test/images/c.png", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    source = read_source(tmp_path, unannotated="unlabelled")
+    assert [(entry.key, entry.label is None) for entry in source.entries] == [
+        (f"train{number}", number > 1) for number in range(7)
+    ]
+    assert {Path(file).name: reason.split(",")[0] for file, reason in source.left_out} == {
+        "train0.jpg": "an image of the same name is in COCO files",
+        "train1.png": "a mask",
+        "c.png": "in a folder to validate or test on",
+    }
+    assert not caplog.text
+    few(tmp_path, 1, 3, side="val")
+    source = read_source(tmp_path, unannotated="unlabelled")
+    assert Counter((entry.side, entry.label is None) for entry in source.entries) == {
+        ("train", False): 2,
+        ("train", True): 3,
+        (None, True): 2,
+        ("val", False): 1,
+    }
+    assert [Path(file).name for file, reason in source.left_out if "in the val file" in reason] == [
+        "val1.png",
+        "val2.png",
+    ]
+    with pytest.raises(InputError, match="--unannotated is for COCO files"):
+        read_source(tmp_path, "names", unannotated="unlabelled")
 
 
 @pytest.mark.parametrize(

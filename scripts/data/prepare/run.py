@@ -68,7 +68,8 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
     given = {"label": parse_values(options.values) if options.values else {}}
     given["scribble"] = parse_values(options.scribble_values, "--scribble-values") if options.scribble_values else {}
     skipped = (output, part, *_unapproved(source, options))
-    found = read_source(source, options.layout, parse_columns(options.columns), _folders(options), skipped)
+    columns = parse_columns(options.columns)
+    found = read_source(source, options.layout, columns, _folders(options), skipped, options.unannotated)
     logger.info("%s is read as %s.", source, found.text)
     data = _inspect(found, options)
     _require_masks(data, source)

@@ -25,6 +25,7 @@ class Options:
     images: str = ""
     masks: str = ""
     scribbles: str = ""
+    unannotated: str = ""
     values: str = ""
     scribble_values: str = ""
     nearest: bool = False

@@ -14,16 +14,17 @@ from scripts.data.layouts import find_voc, read_voc
 from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv, read_rows
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
-from scripts.data.sources.coco import find_coco, read_coco
-from scripts.data.sources.labelme import find_labelme, masks_beside, read_labelme
+from scripts.data.sources.coco import UNANNOTATED, find_coco, read_coco
+from scripts.data.sources.labelme import find_labelme, read_labelme
 from scripts.data.sources.legends import read_legend
 from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
+from scripts.data.sources.unlisted import masks_beside
 from scripts.errors import InputError
 
-__all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "read_source"]
+__all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
 
 LAYOUTS = ("pairs", "datalist", "csv", "coco", "labelme", "voc", "nnunet", "names")
 logger = logging.getLogger("less_net")
@@ -37,6 +38,7 @@ def read_source(
     columns: Mapping[str, str] | None = None,
     folders: Mapping[str, str] | None = None,
     skip: Iterable[Path] = (),
+    unannotated: str = "",
 ) -> Source:
     """Recognises the layout of a folder and lists its images; opens headers of DICOM files at most.
 
@@ -53,9 +55,10 @@ def read_source(
         columns: column of each role of a table.
         folders: role (``image``, ``label``, ``scribble``) of folders, relative to ``path``.
         skip: folders to pass over.
+        unannotated: one of ``UNANNOTATED``: what the images are that a COCO file lists without an annotation.
 
     Raises:
-        InputError: no such folder, nothing recognised, or several layouts at once.
+        InputError: no such folder, nothing recognised, several layouts at once, or ``unannotated`` for another layout.
     """
     path = path.expanduser().absolute()
     if not path.exists():
@@ -67,7 +70,10 @@ def read_source(
     if named is not None:
         tree.listings = [named] if named in tree.listings else []
     candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
-    source = _read(tree, _choose(candidates, layout, path), candidates, dict(columns or {}), dict(folders or {}))
+    chosen = _choose(candidates, layout, path)
+    if unannotated and chosen != "coco":
+        raise InputError(f"--unannotated is for COCO files, but {path} is read as the layout '{chosen}': leave it out.")
+    source = _read(tree, chosen, candidates, (dict(columns or {}), dict(folders or {}), unannotated))
     source.problems[:0] = tree.problems
     if not (source.class_names or source.values):
         source.legend_file, source.legend = read_legend(tree)
@@ -153,13 +159,16 @@ def _tell_sides(files: list[str]) -> bool:
 
 
 def _read(
-    tree: Tree, layout: str, candidates: dict[str, list[str]], columns: dict[str, str], folders: dict[str, str]
+    tree: Tree,
+    layout: str,
+    candidates: dict[str, list[str]],
+    options: tuple[dict[str, str], dict[str, str], str],
 ) -> Source:
-    files = candidates.get(layout, [])
+    files, (columns, folders, unannotated) = candidates.get(layout, []), options
     if layout == "csv":
         return read_tables(tree, files, columns)
     if layout == "coco":
-        return read_coco(tree, files)
+        return read_coco(tree, files, unannotated)
     if layout == "labelme":
         return read_labelme(tree, files)
     if layout == "nnunet":

@@ -8,6 +8,7 @@ Source: the COCO data format, cocodataset.org; polygons are drawn by pycocotools
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,13 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
+from scripts.data.sources.unlisted import unlisted_images
 from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
+UNANNOTATED = ("background", "unlabelled")
+
+logger = logging.getLogger("less_net")
 
 
 def find_coco(tree: Tree) -> list[str]:
@@ -40,13 +45,20 @@ def find_coco(tree: Tree) -> list[str]:
     return found
 
 
-def read_coco(tree: Tree, listings: list[str]) -> Source:
+def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     """Reads one or more COCO files.
 
     Categories become the classes 1, 2, ... in the order of their ids. Annotations are painted the largest first, so
     that of overlapping ones the smaller lies on top; among equals, the later one does. Areas of ``iscrowd`` are ignored
-    where nothing else lies on them. An image without annotation is one of nothing but background. Several files pin the
-    split if their names tell it (``instances_train.json``, ``instances_val.json``).
+    where nothing else lies on them. An image that a file lists without an annotation is one of nothing but background,
+    unless ``unannotated`` is ``unlabelled``; one that no file lists is unlabelled. Several files pin the split if their
+    names tell it (``instances_train.json``, ``instances_val.json``); an unlabelled image to validate or test on is left
+    out then.
+
+    Args:
+        tree: what is in the folder.
+        listings: the files.
+        unannotated: one of ``UNANNOTATED``; where it is empty, a warning says so if most images have no annotation.
 
     Raises:
         InputError: a file is no valid COCO file, or the files differ in their categories.
@@ -56,19 +68,37 @@ def read_coco(tree: Tree, listings: list[str]) -> Source:
     classes = {number: index for index, number in enumerate(sorted(categories), start=1)}
     sides = {name: side_of(Path(name).stem) for name in listings}
     pinned = None not in sides.values() and "train" in sides.values() and len(set(sides.values())) > 1
-    entries, problems = [], []
+    entries, bare, problems = [], [], []
     for name, content in contents.items():
-        made, more = _entries(tree, name, content, classes)
+        made, empty, more = _entries(tree, name, content, classes)
         for entry in made:
             entry.side = sides[name] if pinned else None
-        entries += made
-        problems += more
+        entries, bare, problems = entries + made, bare + empty, problems + more
+    others, left_out = unlisted_images(tree, (), {entry.name for entry in entries}, "COCO")
+    told = ", ".join(listings)
+    text = (
+        f"COCO annotations in {told} ({sum(len(content['annotations']) for content in contents.values())} objects in "
+        f"{len(entries) - len(bare)} images, {len(bare)} without any, {len(others)} not listed)"
+    )
+    if unannotated == "unlabelled":
+        for entry in bare:
+            entry.label = None
+        unused = [entry for entry in bare if entry.side in ("val", "test")]
+        left_out += [(entry.name, f"in the {entry.side} file, but not annotated") for entry in unused]
+        entries = [entry for entry in entries if entry.label is not None or entry.side not in ("val", "test")]
+    elif not unannotated and 2 * len(bare) > len(entries):
+        logger.warning(
+            "%d of the %d images in %s have no annotation, so they count as nothing but background. If nobody has "
+            "looked at them, add --unannotated unlabelled; if that is what they are, --unannotated background.",
+            len(bare),
+            len(entries),
+            told,
+        )
+    entries += others
     _name_keys(entries)
-    objects = sum(len(content["annotations"]) for content in contents.values())
-    text = f"COCO annotations in {', '.join(listings)} ({len(entries)} images, {objects} objects)"
     names = {0: "background", **{classes[number]: name for number, name in categories.items()}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
-    return Source("coco", text, entries, class_names=names, values=values, problems=problems)
+    return Source("coco", text, entries, class_names=names, values=values, problems=problems, left_out=left_out)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -100,14 +130,15 @@ def _categories(contents: dict[str, dict[str, Any]], tree: Tree) -> dict[int, st
 
 def _entries(
     tree: Tree, listing: str, content: dict[str, Any], classes: dict[int, int]
-) -> tuple[list[Entry], list[Problem]]:
+) -> tuple[list[Entry], list[Entry], list[Problem]]:
+    """The images, those of them without annotations, and what is wrong."""
     annotations = defaultdict(list)
     for annotation in content["annotations"]:
         if isinstance(annotation, dict):
             annotations[str(annotation.get("image_id"))].append(annotation)
     find, source = Finder(tree), tree.path(listing)
     beside = Path(listing).parent.as_posix()
-    entries, problems = [], []
+    entries, bare, problems = [], [], []
     for image in content["images"]:
         try:
             name, size = str(image["file_name"]), (int(image["width"]), int(image["height"]))
@@ -120,9 +151,11 @@ def _entries(
         if path is None:
             problems.append((source, f"the image {name} that it lists is not there, or there are several of that name"))
             continue
-        label = partial(paint, annotations.get(str(image.get("id")), []), size, classes, source)
+        drawn = annotations.get(str(image.get("id")), [])
+        label = partial(paint, drawn, size, classes, source)
         entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
-    return entries, problems
+        bare += [] if drawn else entries[-1:]
+    return entries, bare, problems
 
 
 def _name_keys(entries: list[Entry]) -> None:

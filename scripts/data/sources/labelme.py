@@ -25,9 +25,9 @@ from scripts.data.files import PICTURE_SUFFIXES, stem
 from scripts.data.listings import read_lines
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
-from scripts.data.sources.names import drawings, part_of, pin_by_folders
+from scripts.data.sources.names import pin_by_folders
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.words import split_word
+from scripts.data.sources.unlisted import unlisted_images
 from scripts.errors import InputError
 
 MARKS = (b'"shapes"', b'"imagePath"')
@@ -35,7 +35,6 @@ SIZE = ("imageWidth", "imageHeight")
 BACKGROUND, IGNORED = ("_background_", "background"), ("__ignore__", "ignore")
 LABELS = "labels.txt"
 POLYGONS = ("polygon", "rotation", "oriented_rectangle")
-MASKS = ("label", "scribble")
 FARTHEST = 2.0**24  # pixels from the corner of the image; Pillow draws nothing, or too much, where numbers overflow
 
 Shape = dict[str, Any]
@@ -57,23 +56,14 @@ def find_labelme(tree: Tree) -> list[str]:
     return found
 
 
-def masks_beside(tree: Tree, listings: list[str]) -> list[str]:
-    """The image files that are masks or scribbles by their names, relative to the tree.
-
-    Images that lie beside labelme's files, in a folder ``annotations``, are none unless their own names say so.
-    """
-    annotated = {Path(name).parent for name in listings}
-    told = [path for path in tree.images if part_of(path, stem(path), {}).role in MASKS]
-    return [path for path in told if Path(path).parent not in annotated or split_word(stem(path))[0] in MASKS]
-
-
 def read_labelme(tree: Tree, listings: list[str]) -> Source:
     """Reads the files; an image without one is unlabelled, one whose file has no shape is nothing but background.
 
     Labels become the classes 1, 2, ... in the order of ``labels.txt`` in the folder, where it names them all, else of
     the alphabet; ``background`` is 0 and ``ignore`` (also as labelme writes them) is ignored. Shapes are painted the
     largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does. Folders named
-    train, val and test pin the split. Masks beside the files (:func:`masks_beside`) are left out.
+    train, val and test pin the split. Of the images without a file those to validate or test on are left out, and so
+    are masks: see :func:`~scripts.data.sources.unlisted.unlisted_images`.
 
     Raises:
         InputError: no file can be read, there are no labels, or more than 254.
@@ -101,15 +91,12 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
             label = partial(_mask, path, content, classes, tree.path(name))
             entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
             used[path] = tree.path(name)
-    unused = {path: "a mask, but labelme's files are read" for path in masks_beside(tree, listings)}
-    unused |= drawings(tree, {})
-    bare = [tree.path(path) for path in (*tree.images, *tree.series) if path not in unused]
-    entries += [Entry(stem(path), (path,), folder=folder_below(path, tree.root)) for path in bare if path not in used]
+    others, left_out = unlisted_images(tree, listings, used, "labelme's")
+    entries += others
     names = {0: "background", **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
     text = f"labelme annotations ({len(entries)} images, {len(used)} with a file)"
     entries.sort(key=lambda entry: entry.name)
-    left_out = [(tree.path(path), reason) for path, reason in unused.items() if tree.path(path) not in used]
     source = Source("labelme", text, entries, class_names=names, values=values, problems=problems, left_out=left_out)
     pin_by_folders(source)
     return source
