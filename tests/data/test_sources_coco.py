@@ -131,11 +131,11 @@ def test_images_that_nobody_annotated_are_unlabelled(tmp_path, caplog):
         (None, True): 2,
         ("val", False): 1,
     }
-    assert [Path(file).name for file, reason in source.left_out if "in the val file" in reason] == [
+    assert [Path(file).name for file, reason in source.left_out if reason.startswith("to validate on")] == [
         "val1.png",
         "val2.png",
     ]
-    with pytest.raises(InputError, match="--unannotated is for COCO files"):
+    with pytest.raises(InputError, match="--unannotated is for COCO and CVAT files"):
         read_source(tmp_path, "names", unannotated="unlabelled")
 
 

@@ -14,19 +14,20 @@ from scripts.data.layouts import find_voc, read_voc
 from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv, read_rows
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
-from scripts.data.sources.coco import UNANNOTATED, find_coco, read_coco
+from scripts.data.sources.coco import find_coco, read_coco
+from scripts.data.sources.cvat import find_cvat, read_cvat
 from scripts.data.sources.labelme import find_labelme, read_labelme
 from scripts.data.sources.legends import read_legend
 from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
-from scripts.data.sources.unlisted import masks_beside
+from scripts.data.sources.unlisted import UNANNOTATED, masks_beside
 from scripts.errors import InputError
 
 __all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
 
-LAYOUTS = ("pairs", "datalist", "csv", "coco", "labelme", "voc", "nnunet", "names")
+LAYOUTS = ("pairs", "datalist", "csv", "coco", "cvat", "labelme", "voc", "nnunet", "names")
 logger = logging.getLogger("less_net")
 
 DATALISTS = ("datalist.json", "dataset.json")
@@ -45,17 +46,17 @@ def read_source(
     What describes the data in a file comes before what only its names tell:
 
     1. ``pairs``: ``pairs.csv``; ``datalist``: a MONAI datalist; ``csv``: another table; ``coco``: COCO annotations;
-       ``labelme``: labelme's;
+       ``cvat``: CVAT's; ``labelme``: labelme's;
     2. ``voc``: Pascal VOC; ``nnunet``: ``imagesTr``;
     3. ``names``: any folders and files, told apart by words as ``images``, ``_mask``.
 
     Args:
-        path: the folder; or the table, datalist or COCO file itself, in its folder.
+        path: the folder; or the table, datalist, COCO or CVAT file itself, in its folder.
         layout: one of ``LAYOUTS`` if it is not to be recognised.
         columns: column of each role of a table.
         folders: role (``image``, ``label``, ``scribble``) of folders, relative to ``path``.
         skip: folders to pass over.
-        unannotated: one of ``UNANNOTATED``: what the images are that a COCO file lists without an annotation.
+        unannotated: one of ``UNANNOTATED``: what the images are that a COCO or CVAT file lists without an annotation.
 
     Raises:
         InputError: no such folder, nothing recognised, several layouts at once, or ``unannotated`` for another layout.
@@ -71,8 +72,10 @@ def read_source(
         tree.listings = [named] if named in tree.listings else []
     candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
     chosen = _choose(candidates, layout, path)
-    if unannotated and chosen != "coco":
-        raise InputError(f"--unannotated is for COCO files, but {path} is read as the layout '{chosen}': leave it out.")
+    if unannotated and chosen not in ("coco", "cvat"):
+        raise InputError(
+            f"--unannotated is for COCO and CVAT files, but {path} is read as the layout '{chosen}': leave it out."
+        )
     source = _read(tree, chosen, candidates, (dict(columns or {}), dict(folders or {}), unannotated))
     source.problems[:0] = tree.problems
     if not (source.class_names or source.values):
@@ -113,8 +116,9 @@ def _candidates(
     datalists = [name for name in datalists if wanted("datalist") and not (training and name == "dataset.json")]
     datalists = [name for name in datalists if isinstance(read_json(Path(tree.path(name))).get("training"), list)]
     coco = find_coco(tree) if wanted("coco") else []
+    cvat = find_cvat(tree) if wanted("cvat") else []
     tables = find_tables(tree, columns) if wanted("csv") and (layout == "csv" or not pairs) else []
-    for name, files in (("pairs", pairs), ("datalist", datalists), ("csv", tables), ("coco", coco)):
+    for name, files in (("pairs", pairs), ("datalist", datalists), ("csv", tables), ("coco", coco), ("cvat", cvat)):
         if files and wanted(name):
             found[name] = files
     if not found and wanted("labelme") and (labelme := find_labelme(tree)):
@@ -169,6 +173,8 @@ def _read(
         return read_tables(tree, files, columns)
     if layout == "coco":
         return read_coco(tree, files, unannotated)
+    if layout == "cvat":
+        return read_cvat(tree, files, unannotated)
     if layout == "labelme":
         return read_labelme(tree, files)
     if layout == "nnunet":

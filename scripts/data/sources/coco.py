@@ -8,8 +8,7 @@ Source: the COCO data format, cocodataset.org; polygons are drawn by pycocotools
 from __future__ import annotations
 
 import json
-import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,10 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.unlisted import unlisted_images
+from scripts.data.sources.unlisted import settle_unannotated, unlisted_images
 from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
-UNANNOTATED = ("background", "unlabelled")
-
-logger = logging.getLogger("less_net")
 
 
 def find_coco(tree: Tree) -> list[str]:
@@ -58,7 +54,7 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     Args:
         tree: what is in the folder.
         listings: the files.
-        unannotated: one of ``UNANNOTATED``; where it is empty, a warning says so if most images have no annotation.
+        unannotated: see :func:`~scripts.data.sources.unlisted.settle_unannotated`.
 
     Raises:
         InputError: a file is no valid COCO file, or the files differ in their categories.
@@ -80,25 +76,13 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
         f"COCO annotations in {told} ({sum(len(content['annotations']) for content in contents.values())} objects in "
         f"{len(entries) - len(bare)} images, {len(bare)} without any, {len(others)} not listed)"
     )
-    if unannotated == "unlabelled":
-        for entry in bare:
-            entry.label = None
-        unused = [entry for entry in bare if entry.side in ("val", "test")]
-        left_out += [(entry.name, f"in the {entry.side} file, but not annotated") for entry in unused]
-        entries = [entry for entry in entries if entry.label is not None or entry.side not in ("val", "test")]
-    elif not unannotated and 2 * len(bare) > len(entries):
-        logger.warning(
-            "%d of the %d images in %s have no annotation, so they count as nothing but background. If nobody has "
-            "looked at them, add --unannotated unlabelled; if that is what they are, --unannotated background.",
-            len(bare),
-            len(entries),
-            told,
-        )
+    entries, unused = settle_unannotated(entries, bare, unannotated, told)
     entries += others
-    _name_keys(entries)
     names = {0: "background", **{classes[number]: name for number, name in categories.items()}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
-    return Source("coco", text, entries, class_names=names, values=values, problems=problems, left_out=left_out)
+    return Source(
+        "coco", text, entries, class_names=names, values=values, problems=problems, left_out=left_out + unused
+    )
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -158,19 +142,11 @@ def _entries(
     return entries, bare, problems
 
 
-def _name_keys(entries: list[Entry]) -> None:
-    """Keys are stems, with the folder before those that repeat."""
-    repeated = Counter(entry.key for entry in entries)
-    for entry in entries:
-        if repeated[entry.key] > 1 and entry.folder:
-            entry.key = f"{entry.folder.replace('/', '_')}_{entry.key}"
-
-
-def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dict[int, int], source: str) -> np.ndarray:
+def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dict[Any, int], source: str) -> np.ndarray:
     """The mask (X, Y) uint8 of an image: class indices, 255 where a crowd lies on background.
 
     Args:
-        annotations: the image's annotations.
+        annotations: the image's annotations; of those with another ``z_order`` the higher lie on top.
         size: width and height.
         classes: class index by category id.
         source: the COCO file, for messages.
@@ -184,11 +160,10 @@ def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dic
         if annotation.get("category_id") not in classes:
             raise InputError(f"{source}: annotation {annotation.get('id')} has an unknown category: correct it.")
         crowd = bool(annotation.get("iscrowd", 0))
-        layers.append(
-            (not crowd, -int(area.sum()), area, IGNORE_INDEX if crowd else classes[annotation["category_id"]])
-        )
+        order = (not crowd, annotation.get("z_order", 0), -int(area.sum()))
+        layers.append((order, area, IGNORE_INDEX if crowd else classes[annotation["category_id"]]))
     mask = np.zeros(size, dtype=np.uint8)
-    for _, _, area, value in sorted(layers, key=lambda layer: layer[:2]):
+    for _, area, value in sorted(layers, key=lambda layer: layer[0]):
         mask[area] = value
     return mask
 

@@ -19,7 +19,7 @@ from scripts.data.sources.series import has_magic, is_stack, may_be_dicom
 from scripts.errors import InputError
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
-LISTINGS = (".csv", ".json")
+LISTINGS = (".csv", ".json", ".xml")
 #: images and arrays that are not read: they must not be missed in silence
 FOREIGN = tuple(
     ".gif .webp .jp2 .jfif .heic .avif .tga .pgm .ppm .pnm .psd .xcf .svg .svs .nrrd .nhdr .mha .mhd .mgz .mat .npy "
@@ -37,7 +37,7 @@ class Tree:
         images: image files outside of series, sorted.
         series: each folder that is a DICOM series, with its files by stem.
         foreign: files with images of a kind that is not read, sorted.
-        listings: CSV and JSON files, sorted.
+        listings: CSV, JSON and XML files, sorted.
         folders: all folders.
         problems: what cannot be opened or named.
     """

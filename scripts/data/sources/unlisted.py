@@ -1,9 +1,10 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The images that no annotation file names: nobody has annotated them yet, so they are the unlabelled ones."""
+"""The images that nobody has annotated yet: those that no annotation file names, and those listed without a shape."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from scripts.data.sources.tree import Tree
 from scripts.data.sources.words import split_word
 
 MASKS = ("label", "scribble")
+SIDE_WORDS = {"val": "validate", "test": "test"}
+UNANNOTATED = ("background", "unlabelled")
+
+logger = logging.getLogger("less_net")
 
 
 def masks_beside(tree: Tree, listings: Collection[str]) -> list[str]:
@@ -59,3 +64,32 @@ def unlisted_images(
         else:
             entries.append(Entry(stem(path), (path,), folder=folder))
     return entries, left_out
+
+
+def settle_unannotated(
+    entries: list[Entry], bare: list[Entry], unannotated: str, told: str
+) -> tuple[list[Entry], list[Problem]]:
+    """The entries of files that list every image, looked at or not, and what is left out.
+
+    Args:
+        entries: all of them, with their sides where the split is pinned.
+        bare: those without an annotation, whose mask would be of nothing but background.
+        unannotated: one of ``UNANNOTATED``; where it is empty, they stay background, and a warning says so if they are
+            the most.
+        told: the files, for people.
+    """
+    if unannotated != "unlabelled":
+        if not unannotated and 2 * len(bare) > len(entries):
+            logger.warning(
+                "%d of the %d images in %s have no annotation, so they count as nothing but background. If nobody has "
+                "looked at them, add --unannotated unlabelled; if that is what they are, --unannotated background.",
+                len(bare),
+                len(entries),
+                told,
+            )
+        return entries, []
+    for entry in bare:
+        entry.label = None
+    unused = [entry for entry in bare if entry.side in ("val", "test")]
+    kept = [entry for entry in entries if entry.label is not None or entry.side not in ("val", "test")]
+    return kept, [(entry.name, f"to {SIDE_WORDS[entry.side]} on, but not annotated") for entry in unused]

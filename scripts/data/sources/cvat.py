@@ -1,0 +1,228 @@
+# Copyright (c) The LESS-Net Bundle contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""CVAT's own annotations, "CVAT for images 1.1": one XML file, whose shapes become masks of classes.
+
+Source: the XML annotation format of CVAT, docs.cvat.ai; shapes are drawn as COCO's (CVAT exports both by one program).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from scripts.data.files import stem
+from scripts.data.reader import IGNORE_INDEX
+from scripts.data.sides import side_of
+from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Source, folder_below
+from scripts.data.sources.coco import paint
+from scripts.data.sources.tree import Finder, Tree
+from scripts.data.sources.unlisted import settle_unannotated, unlisted_images
+from scripts.errors import InputError
+
+HEAD = 4096  # bytes of a file that tell whether it is CVAT's
+AREAS = ("polygon", "box", "ellipse", "mask")
+LINES = ("polyline", "points", "cuboid", "skeleton")  # shapes without an area
+BACKGROUND, IGNORED = "background", "ignore"
+CORNERS = 90  # of the polygon that stands for an ellipse
+
+logger = logging.getLogger("less_net")
+
+
+def find_cvat(tree: Tree) -> list[str]:
+    """The XML files of CVAT, relative to the tree; found without parsing them."""
+    found = []
+    for name in tree.listings:
+        if name.lower().endswith(".xml"):
+            try:
+                with open(tree.path(name), "rb") as stream:
+                    head = stream.read(HEAD)
+            except OSError:
+                continue
+            if b"<annotations" in head and b"<meta" in head:
+                found.append(name)
+    return found
+
+
+def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
+    """Reads one or more files.
+
+    Labels become the classes 1, 2, ... in the order of the first file that names them; ``background`` is 0 and
+    ``ignore`` is ignored. Of overlapping shapes the one of the higher ``z_order`` lies on top, among equals the smaller
+    one. Polylines, points, cuboids and skeletons have no area and are passed over with a warning. An image without a
+    shape is one of nothing but background, unless ``unannotated`` is ``unlabelled``; one that no file lists is
+    unlabelled. The subsets of the images (``Train``, ``Validation``) pin the split, or else the names of the files.
+
+    Args:
+        tree: what is in the folder.
+        listings: the files.
+        unannotated: see :func:`~scripts.data.sources.unlisted.settle_unannotated`.
+
+    Raises:
+        InputError: a file is no valid XML or for a video, or there are no labels, or more than 254.
+    """
+    contents = {name: _read(tree.path(name)) for name in listings}
+    classes = _classes(contents)
+    find, entries, bare, problems, passed = Finder(tree), [], [], [], Counter()
+    for name, images in contents.items():
+        for image in images.iter("image"):
+            passed.update(shape.tag for shape in image if shape.tag in LINES)
+            try:
+                entry = _entry(tree, name, image, find, classes)
+            except InputError as error:
+                problems.append((tree.path(name), str(error)))
+                continue
+            entries.append(entry)
+            bare += [entry] if not any(shape.tag in AREAS for shape in image) else []
+    _pin(entries)
+    others, left_out = unlisted_images(tree, (), {entry.name for entry in entries}, "CVAT")
+    told = ", ".join(listings)
+    if passed:
+        kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
+        logger.warning("%s has shapes without an area, which are passed over: %s.", told, kinds)
+    text = (
+        f"CVAT annotations in {told} ({len(entries) - len(bare)} images with shapes, {len(bare)} without any, "
+        f"{len(others)} not listed)"
+    )
+    kept, unused = settle_unannotated(entries, bare, unannotated, told)
+    names = {0: BACKGROUND, **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
+    values = {index: index for index in (*names, IGNORE_INDEX)}
+    return Source(
+        "cvat",
+        text,
+        kept + others,
+        class_names=names,
+        values=values,
+        problems=problems,
+        left_out=left_out + unused,
+    )
+
+
+def _read(path: str) -> ElementTree.Element:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path} is not valid XML ({error}): correct or remove it.") from None
+    if root.find("track") is not None:
+        raise InputError(f"{path} is of the kind 'CVAT for video': export it as 'CVAT for images 1.1'.")
+    return root
+
+
+def _classes(contents: dict[str, ElementTree.Element]) -> dict[str, int]:
+    """The class of each label that is listed or drawn."""
+    labels: dict[str, None] = {}
+    for root in contents.values():
+        for label in root.iterfind("./meta//label"):  # of a task, a job or a project
+            if label.findtext("type", "any") in ("any", "bbox", "rectangle", *AREAS):
+                labels[(label.findtext("name") or "").strip()] = None
+        for image in root.iter("image"):
+            labels |= {shape.get("label", "").strip(): None for shape in image if shape.tag in AREAS}
+    labels.pop("", None)
+    lesions = [name for name in labels if name.lower() not in (BACKGROUND, IGNORED)]
+    if not 0 < len(lesions) <= MOST_CLASSES:
+        raise InputError(
+            f"{', '.join(contents)} of CVAT: {len(lesions)} labels, but 1 to {MOST_CLASSES} can be classes."
+        )
+    known = {name: k for k, name in enumerate(lesions, start=1)}
+    return known | {name: 0 if name.lower() == BACKGROUND else IGNORE_INDEX for name in labels if name not in known}
+
+
+def _entry(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, classes: dict[str, int]) -> Entry:
+    """The entry of an image, its mask not drawn yet; its side as subset or file tell it.
+
+    Raises:
+        InputError: it has no size, or is not there.
+    """
+    name = image.get("name", "")
+    try:
+        size = int(image.get("width", "")), int(image.get("height", ""))
+        if min(size) < 1 or math.prod(size) > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"the image '{name[:80]}' has no usable width and height: correct or remove it") from None
+    path = find(name, Path(listing).parent.as_posix())
+    if path is None:
+        raise InputError(f"the image {name} that it lists is not there, or there are several of that name")
+    shapes = [{"kind": shape.tag, **shape.attrib} for shape in image if shape.tag in AREAS]
+    label = partial(_mask, shapes, size, classes, f"{tree.path(listing)}, image {name}")
+    side = side_of(image.get("subset", "")) or side_of(Path(listing).stem)
+    return Entry(stem(path), (path,), label, side=side, folder=folder_below(path, tree.root))
+
+
+def _pin(entries: list[Entry]) -> None:
+    """Sides pin the split where all images have one and some are to train on."""
+    sides = {entry.side for entry in entries}
+    if None in sides or "train" not in sides or len(sides) < 2:
+        for entry in entries:
+            entry.side = None
+
+
+def _mask(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict[str, int], source: str) -> np.ndarray:
+    """The mask (X, Y) uint8 of an image, by :func:`~scripts.data.sources.coco.paint`."""
+    annotations = []
+    for number, shape in enumerate(shapes):
+        label = shape.get("label", "").strip()
+        try:
+            if not label:
+                raise ValueError("it has no label")
+            area = _runs(shape, size) if shape["kind"] == "mask" else [_outline(shape)]
+            order = int(shape.get("z_order", 0))
+        except (KeyError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{source}: {shape['kind']} {number + 1} of the label '{label}' cannot be drawn ({error}): correct or "
+                "remove it."
+            ) from None
+        crowd = classes[label] == IGNORE_INDEX
+        annotations.append(
+            {"id": number + 1, "category_id": label, "segmentation": area, "iscrowd": crowd, "z_order": order}
+        )
+    return paint(annotations, size, classes, source)
+
+
+def _outline(shape: dict[str, Any]) -> list[float]:
+    """The corners of a shape, x and y in turn.
+
+    Raises:
+        KeyError, ValueError: what it needs is not there, or is no number.
+    """
+    if shape["kind"] == "polygon":
+        return [float(number) for point in shape["points"].split(";") for number in point.split(",")]
+    turn = math.radians(float(shape.get("rotation", 0)))  # clockwise, as y points down
+    if shape["kind"] == "box":
+        left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+        x, y, width, height = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
+        corners = [(-width, -height), (width, -height), (width, height), (-width, height)]
+    else:
+        x, y, width, height = (float(shape[key]) for key in ("cx", "cy", "rx", "ry"))
+        angles = [2 * math.pi * step / CORNERS for step in range(CORNERS)]
+        corners = [(width * math.cos(angle), height * math.sin(angle)) for angle in angles]
+    cos, sin = math.cos(turn), math.sin(turn)
+    return [part for a, b in corners for part in (x + a * cos - b * sin, y + a * sin + b * cos)]
+
+
+def _runs(shape: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """A drawn mask as COCO's run lengths: CVAT's go row by row through the mask's own box, the first of background.
+
+    Raises:
+        KeyError, ValueError: something is missing, or the box does not fit.
+    """
+    left, top, width, height = (int(float(shape[key])) for key in ("left", "top", "width", "height"))
+    counts = [int(count) for count in shape["rle"].split(",")]
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > size[0] or top + height > size[1]:
+        raise ValueError("its box leaves the image")
+    if min(counts) < 0 or sum(counts) != width * height:
+        raise ValueError("its run lengths do not fill its box")
+    drawn = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
+    whole = np.zeros(size, dtype=bool)
+    whole[left : left + width, top : top + height] = drawn.T
+    flat = whole.ravel()  # column by column, as (X, Y) is stored
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": [size[1], size[0]], "counts": [0, *lengths] if flat[0] else lengths}
