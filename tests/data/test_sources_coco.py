@@ -100,7 +100,7 @@ def test_an_image_without_objects_is_background_and_most_of_them_are_told_of(tmp
     root = tmp_path / "several"
     source = read_source(few(root, 2, 4))
     assert [bool(entry.label().any()) for entry in source.entries] == [True, True, False, False]
-    assert not caplog.text and "2 objects in 2 images, 2 without any, 0 not listed" in source.text
+    assert not caplog.text and "2 images with shapes, 2 without any, 0 not listed" in source.text
     read_source(few(root, 2, 5))
     assert "3 of the 5 images" in caplog.text and "--unannotated unlabelled" in caplog.text
     caplog.clear()
@@ -114,29 +114,78 @@ def test_images_that_nobody_annotated_are_unlabelled(tmp_path, caplog):
     save(tmp_path / "masks/train1.png", np.zeros((SIZE[1], SIZE[0]), np.uint8))
     save(tmp_path / "test/images/c.png", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     source = read_source(tmp_path, unannotated="unlabelled")
-    assert [(entry.key, entry.label is None) for entry in source.entries] == [
-        (f"train{number}", number > 1) for number in range(7)
-    ]
+    expected = [(f"train{number}", number > 1) for number in range(7)] + [("c", True)]
+    assert [(entry.key, entry.label is None) for entry in source.entries] == expected
     assert {Path(file).name: reason.split(",")[0] for file, reason in source.left_out} == {
         "train0.jpg": "an image of the same name is in COCO files",
         "train1.png": "a mask",
-        "c.png": "in a folder to validate or test on",
     }
     assert not caplog.text
-    few(tmp_path, 1, 3, side="val")
+    few(tmp_path, 1, 3, side="val")  # now the files pin the split
     source = read_source(tmp_path, unannotated="unlabelled")
     assert Counter((entry.side, entry.label is None) for entry in source.entries) == {
         ("train", False): 2,
-        ("train", True): 3,
-        (None, True): 2,
+        ("train", True): 5,
         ("val", False): 1,
     }
-    assert [Path(file).name for file, reason in source.left_out if reason.startswith("to validate on")] == [
-        "val1.png",
-        "val2.png",
-    ]
+    held_out = {Path(file).name: reason for file, reason in source.left_out if "not annotated" in reason}
+    assert held_out == {
+        "val1.png": "to validate on, but not annotated",
+        "val2.png": "to validate on, but not annotated",
+        "c.png": "to test on, but not annotated",
+    }
+    one = read_source(tmp_path / "instances_train.json")  # of the other images nothing is known then
+    assert sorted(entry.key for entry in one.entries) == [f"train{number}" for number in range(5)]
     with pytest.raises(InputError, match="--unannotated is for COCO and CVAT files"):
         read_source(tmp_path, "names", unannotated="unlabelled")
+    with pytest.raises(InputError, match="--unannotated is 'unlabeled': give background or unlabelled"):
+        read_source(tmp_path, unannotated="unlabeled")
+
+
+def test_an_image_in_several_files_counts_once_with_the_shapes_of_one(tmp_path):
+    few(tmp_path, 2, 4, side="job")
+    content = json.loads((tmp_path / "instances_job.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["image_id"] += 1
+    (tmp_path / "another.json").write_text(json.dumps(content | {"annotations": content["annotations"][1:]}))
+    source = read_source(tmp_path, unannotated="unlabelled")
+    assert sorted((entry.key, entry.label is None) for entry in source.entries) == [
+        ("job0", False),
+        ("job1", False),
+        ("job2", False),
+        ("job3", True),
+    ]
+    (tmp_path / "another.json").write_text(json.dumps(content))
+    ((file, reason),) = read_source(tmp_path).problems
+    assert Path(file).name == "job1.png" and "another.json and instances_job.json both have shapes of it" in reason
+
+
+def test_folders_of_the_files_pin_the_split_too_and_what_cannot_be_used_is_not_unlisted(tmp_path):
+    for side in ("train", "valid", "test"):
+        few(tmp_path / side, 1, 2, side="x")
+        (tmp_path / side / "instances_x.json").rename(tmp_path / side / "_annotations.coco.json")
+        for path in (tmp_path / side / "images").iterdir():
+            path.rename(tmp_path / side / path.name)
+    sides = Counter(entry.side for entry in read_source(tmp_path).entries)
+    assert sides == {"train": 2, "val": 2, "test": 2}
+    path = tmp_path / "test/_annotations.coco.json"
+    content = json.loads(path.read_text())
+    del content["images"][0]["width"]
+    path.write_text(json.dumps(content))
+    source = read_source(tmp_path)
+    assert len(source.problems) == 1 and len(source.entries) == 5
+    assert [reason for _, reason in source.left_out] == ["an image of the same name is in COCO files"]
+
+
+def test_images_that_are_listed_by_another_path_are_listed(tmp_path):
+    root = few(tmp_path / "real", 1, 2)
+    (tmp_path / "link").symlink_to(root)
+    path = root / "instances_train.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = str(root / "images" / image["file_name"])
+    path.write_text(json.dumps(content))
+    assert [entry.label is None for entry in read_source(tmp_path / "link").entries] == [False, False]
 
 
 @pytest.mark.parametrize(

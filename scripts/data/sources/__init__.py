@@ -22,7 +22,7 @@ from scripts.data.sources.names import read_names
 from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
-from scripts.data.sources.unlisted import UNANNOTATED, masks_beside
+from scripts.data.sources.unlisted import UNANNOTATED, is_mask
 from scripts.errors import InputError
 
 __all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
@@ -62,6 +62,8 @@ def read_source(
         InputError: no such folder, nothing recognised, several layouts at once, or ``unannotated`` for another layout.
     """
     path = path.expanduser().absolute()
+    if unannotated and unannotated not in UNANNOTATED:
+        raise InputError(f"--unannotated is '{unannotated}': give {' or '.join(UNANNOTATED)}.")
     if not path.exists():
         raise InputError(f"{path} does not exist: correct the path of the folder to prepare.")
     if layout and layout not in LAYOUTS:
@@ -69,6 +71,7 @@ def read_source(
     tree = scan(path if path.is_dir() else path.parent, skip)
     named = None if path.is_dir() else path.name
     if named is not None:
+        tree.whole = False
         tree.listings = [named] if named in tree.listings else []
     candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
     chosen = _choose(candidates, layout, path)
@@ -123,7 +126,10 @@ def _candidates(
             found[name] = files
     if not found and wanted("labelme") and (labelme := find_labelme(tree)):
         found["labelme"] = labelme
-        if masks_beside(tree, labelme) and not layout:  # made of these shapes, or drawn otherwise
+        beside = {str(Path(name).parent) for name in labelme}
+        if not layout and any(
+            is_mask(name, beside) for name in tree.images
+        ):  # made of these shapes, or drawn otherwise
             found |= {"voc": ["JPEGImages"]} if find_voc(tree.root) else {"names": ["images, masks"]}
     if "pairs" in found and not layout:  # the order in which training itself looks
         found.pop("datalist", None)

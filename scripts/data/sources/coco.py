@@ -19,9 +19,9 @@ from PIL import Image
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
+from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Source, folder_below
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.unlisted import settle_unannotated, unlisted_images
+from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
@@ -46,15 +46,13 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
 
     Categories become the classes 1, 2, ... in the order of their ids. Annotations are painted the largest first, so
     that of overlapping ones the smaller lies on top; among equals, the later one does. Areas of ``iscrowd`` are ignored
-    where nothing else lies on them. An image that a file lists without an annotation is one of nothing but background,
-    unless ``unannotated`` is ``unlabelled``; one that no file lists is unlabelled. Several files pin the split if their
-    names tell it (``instances_train.json``, ``instances_val.json``); an unlabelled image to validate or test on is left
-    out then.
+    where nothing else lies on them. The files' names (``instances_train.json``, ``instances_val.json``) or folders may
+    pin the split; for that, and for images without annotations, see :func:`~scripts.data.sources.unlisted.settle`.
 
     Args:
         tree: what is in the folder.
         listings: the files.
-        unannotated: see :func:`~scripts.data.sources.unlisted.settle_unannotated`.
+        unannotated: what images without annotations are.
 
     Raises:
         InputError: a file is no valid COCO file, or the files differ in their categories.
@@ -62,26 +60,24 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     contents = {name: _read(tree.path(name)) for name in listings}
     categories = _categories(contents, tree)
     classes = {number: index for index, number in enumerate(sorted(categories), start=1)}
-    sides = {name: side_of(Path(name).stem) for name in listings}
-    pinned = None not in sides.values() and "train" in sides.values() and len(set(sides.values())) > 1
-    entries, bare, problems = [], [], []
+    listed, problems, failed = [], [], []
     for name, content in contents.items():
-        made, empty, more = _entries(tree, name, content, classes)
-        for entry in made:
-            entry.side = sides[name] if pinned else None
-        entries, bare, problems = entries + made, bare + empty, problems + more
-    others, left_out = unlisted_images(tree, (), {entry.name for entry in entries}, "COCO")
-    told = ", ".join(listings)
-    text = (
-        f"COCO annotations in {told} ({sum(len(content['annotations']) for content in contents.values())} objects in "
-        f"{len(entries) - len(bare)} images, {len(bare)} without any, {len(others)} not listed)"
-    )
-    entries, unused = settle_unannotated(entries, bare, unannotated, told)
-    entries += others
+        made, wrong = _entries(tree, name, content, classes)
+        listed += made
+        problems += [(tree.path(name), reason) for _, reason in wrong]
+        failed += [image for image, _ in wrong]
+    settled = settle(tree, "COCO", listed, failed, unannotated)
     names = {0: "background", **{classes[number]: name for number, name in categories.items()}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
+    problems += settled.problems
     return Source(
-        "coco", text, entries, class_names=names, values=values, problems=problems, left_out=left_out + unused
+        "coco",
+        settled.text,
+        settled.entries,
+        class_names=names,
+        values=values,
+        problems=problems,
+        left_out=settled.left_out,
     )
 
 
@@ -114,32 +110,34 @@ def _categories(contents: dict[str, dict[str, Any]], tree: Tree) -> dict[int, st
 
 def _entries(
     tree: Tree, listing: str, content: dict[str, Any], classes: dict[int, int]
-) -> tuple[list[Entry], list[Entry], list[Problem]]:
-    """The images, those of them without annotations, and what is wrong."""
+) -> tuple[list[Listed], list[tuple[str, str]]]:
+    """The images, and the names of those that cannot be used, with the reason."""
     annotations = defaultdict(list)
     for annotation in content["annotations"]:
         if isinstance(annotation, dict):
             annotations[str(annotation.get("image_id"))].append(annotation)
     find, source = Finder(tree), tree.path(listing)
     beside = Path(listing).parent.as_posix()
-    entries, bare, problems = [], [], []
+    side = side_of(Path(listing).stem) or side_of(beside)
+    listed, wrong = [], []
     for image in content["images"]:
+        name = str(image.get("file_name", "")) if isinstance(image, dict) else ""
         try:
-            name, size = str(image["file_name"]), (int(image["width"]), int(image["height"]))
-            if min(size) < 1 or size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
+            size = (int(image["width"]), int(image["height"]))
+            if not name or min(size) < 1 or size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
                 raise ValueError
-            path = find(name, beside)
         except (KeyError, TypeError, ValueError):
-            problems.append((source, f"an image needs file_name, width and height: {str(image)[:80]}"))
+            wrong.append((name, f"an image needs file_name, width and height: {str(image)[:80]}"))
             continue
+        path = find(name, beside)
         if path is None:
-            problems.append((source, f"the image {name} that it lists is not there, or there are several of that name"))
+            wrong.append((name, f"the image {name} that it lists is not there, or there are several of that name"))
             continue
         drawn = annotations.get(str(image.get("id")), [])
         label = partial(paint, drawn, size, classes, source)
-        entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
-        bare += [] if drawn else entries[-1:]
-    return entries, bare, problems
+        entry = Entry(stem(path), (path,), label, side=side, folder=folder_below(path, tree.root))
+        listed.append(Listed(entry, listing, bool(drawn)))
+    return listed, wrong
 
 
 def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dict[Any, int], source: str) -> np.ndarray:

@@ -24,7 +24,7 @@ from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Source, folder_below
 from scripts.data.sources.coco import paint
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.unlisted import settle_unannotated, unlisted_images
+from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
 
 HEAD = 4096  # bytes of a file that tell whether it is CVAT's
@@ -56,52 +56,45 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
 
     Labels become the classes 1, 2, ... in the order of the first file that names them; ``background`` is 0 and
     ``ignore`` is ignored. Of overlapping shapes the one of the higher ``z_order`` lies on top, among equals the smaller
-    one. Polylines, points, cuboids and skeletons have no area and are passed over with a warning. An image without a
-    shape is one of nothing but background, unless ``unannotated`` is ``unlabelled``; one that no file lists is
-    unlabelled. The subsets of the images (``Train``, ``Validation``) pin the split, or else the names of the files.
+    one. Polylines, points, cuboids and skeletons have no area and are passed over with a warning. The subsets of the
+    images (``Train``, ``Validation``) or the names of the files may pin the split; for that, and for images without a
+    shape, see :func:`~scripts.data.sources.unlisted.settle`.
 
     Args:
         tree: what is in the folder.
         listings: the files.
-        unannotated: see :func:`~scripts.data.sources.unlisted.settle_unannotated`.
+        unannotated: what images without a shape are.
 
     Raises:
         InputError: a file is no valid XML or for a video, or there are no labels, or more than 254.
     """
     contents = {name: _read(tree.path(name)) for name in listings}
     classes = _classes(contents)
-    find, entries, bare, problems, passed = Finder(tree), [], [], [], Counter()
+    find, listed, problems, failed, passed = Finder(tree), [], [], [], Counter()
     for name, images in contents.items():
         for image in images.iter("image"):
             passed.update(shape.tag for shape in image if shape.tag in LINES)
             try:
-                entry = _entry(tree, name, image, find, classes)
+                listed.append(_listed(tree, name, image, find, classes))
             except InputError as error:
                 problems.append((tree.path(name), str(error)))
-                continue
-            entries.append(entry)
-            bare += [entry] if not any(shape.tag in AREAS for shape in image) else []
-    _pin(entries)
-    others, left_out = unlisted_images(tree, (), {entry.name for entry in entries}, "CVAT")
-    told = ", ".join(listings)
+                failed.append(image.get("name", ""))
     if passed:
         kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
+        told = ", ".join(listings)
         logger.warning("%s has shapes without an area, which are passed over: %s.", told, kinds)
-    text = (
-        f"CVAT annotations in {told} ({len(entries) - len(bare)} images with shapes, {len(bare)} without any, "
-        f"{len(others)} not listed)"
-    )
-    kept, unused = settle_unannotated(entries, bare, unannotated, told)
+    settled = settle(tree, "CVAT", listed, failed, unannotated)
     names = {0: BACKGROUND, **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
+    problems += settled.problems
     return Source(
         "cvat",
-        text,
-        kept + others,
+        settled.text,
+        settled.entries,
         class_names=names,
         values=values,
         problems=problems,
-        left_out=left_out + unused,
+        left_out=settled.left_out,
     )
 
 
@@ -134,8 +127,8 @@ def _classes(contents: dict[str, ElementTree.Element]) -> dict[str, int]:
     return known | {name: 0 if name.lower() == BACKGROUND else IGNORE_INDEX for name in labels if name not in known}
 
 
-def _entry(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, classes: dict[str, int]) -> Entry:
-    """The entry of an image, its mask not drawn yet; its side as subset or file tell it.
+def _listed(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, classes: dict[str, int]) -> Listed:
+    """An image, its mask not drawn yet.
 
     Raises:
         InputError: it has no size, or is not there.
@@ -153,15 +146,8 @@ def _entry(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, c
     shapes = [{"kind": shape.tag, **shape.attrib} for shape in image if shape.tag in AREAS]
     label = partial(_mask, shapes, size, classes, f"{tree.path(listing)}, image {name}")
     side = side_of(image.get("subset", "")) or side_of(Path(listing).stem)
-    return Entry(stem(path), (path,), label, side=side, folder=folder_below(path, tree.root))
-
-
-def _pin(entries: list[Entry]) -> None:
-    """Sides pin the split where all images have one and some are to train on."""
-    sides = {entry.side for entry in entries}
-    if None in sides or "train" not in sides or len(sides) < 2:
-        for entry in entries:
-            entry.side = None
+    entry = Entry(stem(path), (path,), label, side=side, folder=folder_below(path, tree.root))
+    return Listed(entry, listing, bool(shapes))
 
 
 def _mask(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict[str, int], source: str) -> np.ndarray:

@@ -27,7 +27,7 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
 from scripts.data.sources.names import pin_by_folders
 from scripts.data.sources.tree import Finder, Tree
-from scripts.data.sources.unlisted import unlisted_images
+from scripts.data.sources.unlisted import leave_out_held_out, unlisted_images
 from scripts.errors import InputError
 
 MARKS = (b'"shapes"', b'"imagePath"')
@@ -62,8 +62,8 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
     Labels become the classes 1, 2, ... in the order of ``labels.txt`` in the folder, where it names them all, else of
     the alphabet; ``background`` is 0 and ``ignore`` (also as labelme writes them) is ignored. Shapes are painted the
     largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does. Folders named
-    train, val and test pin the split. Of the images without a file those to validate or test on are left out, and so
-    are masks: see :func:`~scripts.data.sources.unlisted.unlisted_images`.
+    train, val and test pin the split; an image without a file is left out in the last two of them then. So are masks
+    anywhere (:func:`~scripts.data.sources.unlisted.unlisted_images`).
 
     Raises:
         InputError: no file can be read, there are no labels, or more than 254.
@@ -99,6 +99,8 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
     entries.sort(key=lambda entry: entry.name)
     source = Source("labelme", text, entries, class_names=names, values=values, problems=problems, left_out=left_out)
     pin_by_folders(source)
+    source.entries, unused = leave_out_held_out(source.entries)
+    source.left_out += unused
     return source
 
 

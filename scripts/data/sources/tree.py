@@ -40,6 +40,7 @@ class Tree:
         listings: CSV, JSON and XML files, sorted.
         folders: all folders.
         problems: what cannot be opened or named.
+        whole: False where one file of the folder was named as the source, and ``listings`` has it alone.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class Tree:
     listings: list[str] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    whole: bool = True
 
     def path(self, relative: str) -> str:
         """The absolute path."""
