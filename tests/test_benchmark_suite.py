@@ -28,6 +28,12 @@ def test_a_grid_is_every_combination_and_the_narrower_setting_wins(suite, tmp_pa
     assert [run.seed for run in runs] == [0] * 4 + [1] * 4  # every method has its first seed before any its second
 
 
+def test_the_configs_of_a_suite_come_last_in_every_run(suite):
+    own = "configs/losses/batch_dice.yaml"
+    runs = load_suite(suite(configs=[own])).runs
+    assert {run.configs for run in runs} == {(f"configs/methods/{run.method}.yaml", own) for run in runs}
+
+
 def test_a_suite_extends_another_and_its_own_keys_win(suite, tmp_path):
     base = load_suite(suite()).runs
     (tmp_path / "larger.yaml").write_text("extends: suite.yaml\nsettings: {image_size: 48}\nbaseline: ''\n")
@@ -54,6 +60,8 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
         ({"grids": [{**SUITE["grids"][0], "methods": ["magic"]}]}, "'magic'"),
         ({"grids": [{key: value for key, value in SUITE["grids"][0].items() if key != "seeds"}]}, "'seeds'"),
         ({"baseline": "magic"}, "'magic'"),
+        ({"configs": "configs/losses/batch_dice.yaml"}, "suite.yaml has the configs 'configs/losses/batch_dice.yaml'"),
+        ({"configs": ["configs/losses/magic.yaml"]}, "suite.yaml has the configs .*magic.yaml"),
         ({"comparisons": [{"ours": {"seed": 1}, "theirs": {}}]}, "label_ratio, network, method"),
         ({"comparisons": [{"ours": {}, "theirs": None}]}, "label_ratio, network, method"),
         ({"comparisons": [{"ours": {}, "theirs": {"method": ["magic"]}}]}, "the method 'magic', which no grid has"),

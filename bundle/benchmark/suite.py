@@ -17,7 +17,7 @@ from scripts.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data", "networks", "methods")
 AXES = (*PARTS, "label_ratios", "seeds")
-KEYS = {"extends", *PARTS, "settings", "baseline", "peers", "comparisons", "part", "grids"}
+KEYS = {"extends", *PARTS, "configs", "settings", "baseline", "peers", "comparisons", "part", "grids"}
 #: what the runs of a row of a table share, and what a comparison may name
 GROUP = ("data", "label_ratio", "network", "method")
 KINDS = ("training", "clustering")
@@ -84,7 +84,8 @@ def load_suite(path: str | Path) -> Suite:
     A definition holds ``configs`` (overlays, relative to the bundle) and ``settings`` (keys of the bundle); that of a
     method that clusters has ``kind: clustering``, and stands in grids with the label ratio 0. A grid
     names some of each, ``label_ratios`` and ``seeds``; its runs are all combinations. The suite's own ``settings`` hold
-    for every run; those of data, network, method and grid come after, in this order, and win. A comparison has
+    for every run; those of data, network, method and grid come after, in this order, and win. The suite's own
+    ``configs`` come after those of data, network and method in every run. A comparison has
     ``ours`` and ``theirs``, each naming some of data, label_ratio, network, method (a value or a list); what neither of
     them names is the same on both sides. ``extends`` names a suite beside it, whose keys hold where it has none.
 
@@ -95,6 +96,7 @@ def load_suite(path: str | Path) -> Suite:
     if "extends" in suite:
         suite = _read(Path(path).parent / str(suite.pop("extends"))) | suite
     _check_keys(suite, KEYS, str(path))
+    _check_configs(suite, str(path))
     runs: dict[str, Run] = {}
     for run in (run for grid in suite.get("grids") or [] for run in _expand(suite, grid, path)):
         if runs.setdefault(run.name, run) != run:
@@ -170,10 +172,14 @@ def _definition(suite: Mapping[str, Any], part: str, name: str, path: str | Path
     entry = defined[name] or {}
     what = f"{path}: '{name}' under '{part}'"
     _check_keys(entry, {"configs", "settings", *(["kind"] if part == "methods" else [])}, what)
+    _check_configs(entry, what)
+    return entry
+
+
+def _check_configs(entry: Mapping[str, Any], what: str) -> None:
     configs = entry.get("configs") or []
     if not isinstance(configs, list) or not all((ROOT / str(config)).is_file() for config in configs):
         raise InputError(f"{what} has the configs {configs!r}: give a list of files, as [configs/methods/cps.yaml].")
-    return entry
 
 
 def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path) -> Iterator[Run]:
@@ -190,7 +196,7 @@ def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path)
         settings = dict(suite.get("settings") or {})
         for one in (*parts, grid):
             settings |= one.get("settings") or {}
-        configs = tuple(config for one in parts for config in one.get("configs") or [])
+        configs = tuple(config for one in (*parts, suite) for config in one.get("configs") or [])
         kind = parts[-1].get("kind", KINDS[0])
         if kind not in KINDS or (kind == "clustering") != (float(ratio) == 0):
             raise InputError(

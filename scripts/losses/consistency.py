@@ -49,6 +49,7 @@ def weighted_dice_loss(
         overlap, sizes = summed(overlap, sizes)
         return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
     losses = 1 - (2 * overlap + smooth) / (sizes + smooth)
-    held = (target * weight).sum(dim=axes)[..., 1:] > 0
+    likeliest = target == target.amax(dim=1, keepdim=True)  # soft targets are 0 nowhere
+    held = (likeliest * weight).sum(dim=axes)[..., 1:] > 0
     total, count = summed((losses * held).sum(), held.sum())
     return total / count.clamp(min=1)

@@ -55,7 +55,7 @@ class SegmentationLoss(nn.Module):
     (MONAI's ``DiceCELoss`` knows ``ignore_index`` for neither of its halves in a way that also keeps the count right.)
 
     Args:
-        batch_dice: False counts the Dice image by image, as it is measured: see
+        batch_dice: True counts the Dice over the whole batch instead of image by image, as it is measured: see
             :func:`~scripts.losses.consistency.weighted_dice_loss`.
     """
 
@@ -64,7 +64,7 @@ class SegmentationLoss(nn.Module):
         ce_weight: float = 1.0,
         dice_weight: float = 1.0,
         ignore_index: int = IGNORE_INDEX,
-        batch_dice: bool = True,
+        batch_dice: bool = False,
     ) -> None:
         super().__init__()
         self.ce_weight, self.dice_weight, self.ignore_index = ce_weight, dice_weight, ignore_index

@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from scripts.losses import IGNORE_INDEX
+from scripts.losses import IGNORE_INDEX, SegmentationLoss
 from scripts.methods.base import LearningRule
 from scripts.transforms import another, cut_mix, random_boxes
 
@@ -38,6 +38,7 @@ class BidirectionalCopyPaste(LearningRule):
     ) -> None:
         super().__init__(network, **common)
         self.pretrain, self.area = pretrain, (side**2, side**2)
+        self.pseudo_loss = SegmentationLoss(batch_dice=True)  # a pseudo-label may well be of nothing but background
 
     def forward(self, network, batch, progress):
         labelled, unlabelled = self.labelled(batch), self.unlabelled(batch)
@@ -49,7 +50,7 @@ class BidirectionalCopyPaste(LearningRule):
         self.statistics = {"predicted_foreground": (pseudo > 0).float().mean()}
         mixed, labels, pseudo = self.mix(images, labels, unlabelled, pseudo)
         logits = network(self.strong_view(mixed))
-        return {"supervised": self.loss(logits, labels), "consistency": self.loss(logits, pseudo)}
+        return {"supervised": self.loss(logits, labels), "consistency": self.pseudo_loss(logits, pseudo)}
 
     @torch.no_grad()
     def mix(self, images: Tensor, labels: Tensor, unlabelled: Tensor, pseudo: Tensor) -> tuple[Tensor, Tensor, Tensor]:

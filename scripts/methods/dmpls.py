@@ -17,8 +17,8 @@ class DMPLS(SeveralHeadsRule):
     cross-entropies); the pseudo-label is the argmax of ``b p_1 + (1 - b) p_2`` with b drawn uniformly every iteration,
     without gradient; both follow it with a Dice loss (mean of the two), weight 0.5 from the first iteration on.
 
-    Our choice: the Dice loss of the bundle (foreground classes, counted over the batch), the strong view, one b an
-    iteration drawn on the CPU, the EMA of the main decoder deployed as with every rule, unlabelled images take part.
+    Our choice: the Dice of the pseudo-labels over the batch as in every rule here, the strong view, one b an iteration
+    drawn on the CPU, the EMA of the main decoder deployed as everywhere, unlabelled images take part.
 
     Args:
         network: a :class:`scripts.networks.TwoDecoders`.

@@ -20,7 +20,7 @@ class FixMatch(LearningRule):
     al., CVPR 2023): the student itself labels; confidence threshold 0.95; mean over all pixels, so few confident ones
     weigh little; weight 1, no ramp; a CutMix box in half of the images.
 
-    Our choice: the pseudo-label loss has the form of the supervised one, cross-entropy + ``dice`` x Dice (UniMatch
+    Our choice: the pseudo-label loss is cross-entropy + ``dice`` x Dice, counted over the batch (UniMatch
     uses the first alone on photographs and the second alone on medical images); labelled images in the strong view
     as in every rule here; ``teacher_labels`` lets the EMA teacher label instead; deployed is the EMA of the student.
     """

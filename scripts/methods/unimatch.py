@@ -20,7 +20,7 @@ class UniMatch(LearningRule):
     images; a feature stream in which half of the encoder's channels are dropped; of the unlabelled weight 1 the
     feature stream has 0.5 and each strong stream 0.25 (here: 0.5 on their mean ``strong``); no ramp.
 
-    Our choice: the pseudo-label loss is cross-entropy + ``dice`` x Dice as the supervised loss is (UniMatch uses the
+    Our choice: the pseudo-label loss is cross-entropy + ``dice`` x Dice, counted over the batch (UniMatch uses the
     first alone on photographs and the second alone on medical images); labelled images in the strong view as in every
     rule here; the pseudo-labels come from a pass without gradient of their own; deployed is the EMA of the student.
     """

@@ -22,6 +22,7 @@ from scripts.data import check_datalist
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.hosting import hosted
+from scripts.losses import SegmentationLoss
 from scripts.methods import LearningRule
 from scripts.run.environment import describe_device, versions
 from scripts.run.folder import RUN_FILE
@@ -73,7 +74,7 @@ class RunRecord:
         rule: LearningRule | None = None,
     ) -> None:
         check_annotation(parameters.get("annotation"), rule)
-        distributed.from_main(lambda: self.write(output_dir, datalist, parameters, network, resume))
+        distributed.from_main(lambda: self.write(output_dir, datalist, parameters, network, resume, rule))
 
     @staticmethod
     def write(
@@ -82,6 +83,7 @@ class RunRecord:
         parameters: Mapping[str, Any],
         network: torch.nn.Module,
         resume: bool,
+        rule: LearningRule | None = None,
     ) -> None:
         """In one process of a distributed run, while the others wait."""
         path = Path(output_dir) / RUN_FILE
@@ -91,7 +93,7 @@ class RunRecord:
             check_datalist(datalist, *sizes, int(parameters.get("ignore_value", 255)))
         record = {
             "parameters": plain(parameters),
-            "definitions": definitions(workflow),
+            "definitions": definitions(workflow) | built(rule),
             "data": {name: summary(items) for name, items in datalist.items()},
             "network_parameters": sum(p.numel() for p in network.parameters()),
             "versions": versions(),
@@ -138,6 +140,12 @@ def definitions(workflow: Any) -> dict[str, Any]:
         if isinstance(value, str) and re.fullmatch(r"@\w+", value):
             text = re.sub(rf"@{name}\b", value, text)
     return json.loads(text)
+
+
+def built(rule: LearningRule | None) -> dict[str, Any]:
+    """What the configs leave to the code, and what another version may therefore do otherwise."""
+    loss = getattr(rule, "loss", None)
+    return {"supervised_loss": {"batch_dice": loss.batch_dice}} if isinstance(loss, SegmentationLoss) else {}
 
 
 def summary(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -117,11 +117,11 @@ def test_wrong_settings_are_refused_and_leave_nothing(tmp_path, settings, senten
 
 def test_an_overlay_adds_to_a_section_as_in_a_run_and_to_a_list_not_at_all(tmp_path):
     methods = ROOT / "configs" / "methods"
-    overlays = [methods / "fixmatch.yaml", ROOT / "configs" / "losses" / "image_dice.yaml"]
+    overlays = [methods / "fixmatch.yaml", ROOT / "configs" / "losses" / "batch_dice.yaml"]
     build_app(tmp_path / "app", Settings(overlays=overlays))
     whole = ConfigParser()
     whole.read_config([str(ROOT / "configs" / "train.json"), *map(str, overlays)])
-    assert config(tmp_path / "app")["method"] == whole["method"] and whole["method"]["loss"]["batch_dice"] is False
+    assert config(tmp_path / "app")["method"] == whole["method"] and whole["method"]["loss"]["batch_dice"] is True
     assert "method" not in config(tmp_path / "app", "inference.json")
     (tmp_path / "more.yaml").write_text("+train#handlers: []\n")
     with pytest.raises(InputError, match="more.yaml: .train#handlers adds to a list.*the whole list as train#handlers"):

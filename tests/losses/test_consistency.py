@@ -66,6 +66,17 @@ def test_dice_image_by_image_equals_the_plain_python_version_over_the_images_tha
     assert (logits.grad[(weight == 0).expand_as(logits)] == 0).all()
 
 
+def test_an_image_holds_the_class_of_a_soft_target_where_it_is_the_likeliest():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 2, 4, 5), torch.full((2, 2, 4, 5), 0.01)
+    target[:, 0] = 0.99
+    target[1, :, 2, 2] = torch.tensor([0.4, 0.6])
+    loss = weighted_dice_loss(logits, target, torch.ones(2, 1, 4, 5), batch=False)
+    assert loss.item() == pytest.approx(
+        slow_dice_losses(logits, target, torch.ones(2, 1, 4, 5), [(1,)])[0][0], abs=1e-5
+    )
+
+
 def test_dice_image_by_image_is_zero_where_no_image_holds_anything():
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     target = torch.zeros(2, 3, 4, 5)

@@ -76,18 +76,20 @@ def test_the_supervised_loss_is_the_weighted_sum_of_its_halves(weights):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 5, 7), torch.randint(0, 3, (2, 1, 5, 7))
     labels[0, 0, :2] = IGNORE_INDEX
-    parts = cross_entropy(logits, labels).item(), soft_dice_loss(logits, labels).item()
+    parts = cross_entropy(logits, labels).item(), soft_dice_loss(logits, labels, batch=False).item()
     expected = weights[0] * parts[0] + weights[1] * parts[1]
     assert min(parts) > 0.1
     assert SegmentationLoss(*weights)(logits, labels).item() == pytest.approx(expected)
 
 
-def test_the_dice_of_the_supervised_loss_can_be_counted_image_by_image():
+def test_the_dice_of_the_supervised_loss_is_counted_image_by_image_or_over_the_batch():
     torch.manual_seed(3)
     logits, labels = example(3, (3, 5, 7))
     labels[2] = 0
     one = [soft_dice_loss(logits[n : n + 1], labels[n : n + 1]).item() for n in range(2)]
     parts = cross_entropy(logits, labels).item(), sum(one) / 2
-    for given in (False, "false"):  # the command line hands over the word
-        assert SegmentationLoss(batch_dice=given)(logits, labels).item() == pytest.approx(sum(parts), abs=1e-5)
-    assert SegmentationLoss()(logits, labels).item() != pytest.approx(sum(parts), abs=1e-3)
+    assert SegmentationLoss()(logits, labels).item() == pytest.approx(sum(parts), abs=1e-5)
+    whole = parts[0] + soft_dice_loss(logits, labels).item()
+    for given in (True, "true"):  # the command line hands over the word
+        assert SegmentationLoss(batch_dice=given)(logits, labels).item() == pytest.approx(whole, abs=1e-5)
+    assert whole != pytest.approx(sum(parts), abs=1e-3)

@@ -36,6 +36,18 @@ def test_the_record_says_what_is_trained(data, tmp_path, overlays, trained):
     assert definitions(made)["optimizer"]["params"].startswith(f"$[*{trained}.parameters()")
 
 
+def test_the_record_says_what_the_code_decides(data, tmp_path):
+    """So that a run is not gone on with by a version whose default is another, unless the overlay says what it was."""
+    record = json.loads((finished(data, tmp_path) / "run.json").read_text())
+    assert record["definitions"]["supervised_loss"] == {"batch_dice": False}
+    record["definitions"]["supervised_loss"]["batch_dice"] = True
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    made = workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"), max_epochs=1, resume=True)
+    with pytest.raises(Exception) as caught:
+        made.run()
+    assert "supervised_loss#batch_dice was true in the run" in error_text(caught.value)
+
+
 @pytest.mark.parametrize("count, text", [(56, "0.06 k"), (9_999, "10.00 k"), (10_000, "0.01 M"), (1_364_142, "1.36 M")])
 def test_small_networks_are_counted_in_thousands(count, text):
     assert parameter_count(count) == text
