@@ -29,16 +29,7 @@ MARKS = (b'"images"', b'"annotations"', b'"categories"')
 
 def find_coco(tree: Tree) -> list[str]:
     """The JSON files that hold COCO annotations, relative to the tree; found without parsing them."""
-    found = []
-    for name in tree.listings:
-        if name.lower().endswith(".json"):
-            try:
-                content = Path(tree.path(name)).read_bytes()
-            except OSError:
-                continue
-            if all(mark in content for mark in MARKS):
-                found.append(name)
-    return found
+    return tree.holding(".json", MARKS)
 
 
 def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
@@ -66,19 +57,8 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
         listed += made
         problems += [(tree.path(name), reason) for _, reason in wrong]
         failed += [image for image, _ in wrong]
-    settled = settle(tree, "COCO", listed, failed, unannotated)
-    names = {0: "background", **{classes[number]: name for number, name in categories.items()}}
-    values = {index: index for index in (*names, IGNORE_INDEX)}
-    problems += settled.problems
-    return Source(
-        "coco",
-        settled.text,
-        settled.entries,
-        class_names=names,
-        values=values,
-        problems=problems,
-        left_out=settled.left_out,
-    )
+    names = {classes[number]: name for number, name in categories.items()}
+    return settle(tree, "COCO", listed, failed, names, problems, unannotated)
 
 
 def _read(path: str) -> dict[str, Any]:

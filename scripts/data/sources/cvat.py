@@ -27,7 +27,8 @@ from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
 
-HEAD = 4096  # bytes of a file that tell whether it is CVAT's
+MARKS = (b"<annotations", b"<meta")
+HEAD = 4096  # bytes in which they stand
 AREAS = ("polygon", "box", "ellipse", "mask")
 LINES = ("polyline", "points", "cuboid", "skeleton")  # shapes without an area
 BACKGROUND, IGNORED = "background", "ignore"
@@ -38,17 +39,7 @@ logger = logging.getLogger("less_net")
 
 def find_cvat(tree: Tree) -> list[str]:
     """The XML files of CVAT, relative to the tree; found without parsing them."""
-    found = []
-    for name in tree.listings:
-        if name.lower().endswith(".xml"):
-            try:
-                with open(tree.path(name), "rb") as stream:
-                    head = stream.read(HEAD)
-            except OSError:
-                continue
-            if b"<annotations" in head and b"<meta" in head:
-                found.append(name)
-    return found
+    return tree.holding(".xml", MARKS, HEAD)
 
 
 def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
@@ -83,19 +74,8 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
         kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
         told = ", ".join(listings)
         logger.warning("%s has shapes without an area, which are passed over: %s.", told, kinds)
-    settled = settle(tree, "CVAT", listed, failed, unannotated)
-    names = {0: BACKGROUND, **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
-    values = {index: index for index in (*names, IGNORE_INDEX)}
-    problems += settled.problems
-    return Source(
-        "cvat",
-        settled.text,
-        settled.entries,
-        class_names=names,
-        values=values,
-        problems=problems,
-        left_out=settled.left_out,
-    )
+    names = {k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}
+    return settle(tree, "CVAT", listed, failed, names, problems, unannotated)
 
 
 def _read(path: str) -> ElementTree.Element:

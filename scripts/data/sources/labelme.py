@@ -44,16 +44,7 @@ logger = logging.getLogger("less_net")
 
 def find_labelme(tree: Tree) -> list[str]:
     """The JSON files that hold shapes, relative to the tree; found without parsing them."""
-    found = []
-    for name in tree.listings:
-        if name.lower().endswith(".json"):
-            try:
-                content = Path(tree.path(name)).read_bytes()  # whole: the image may lie in the file before the shapes
-            except OSError:
-                continue
-            if all(mark in content for mark in MARKS):
-                found.append(name)
-    return found
+    return tree.holding(".json", MARKS)  # anywhere: the image may lie in the file before the shapes
 
 
 def read_labelme(tree: Tree, listings: list[str]) -> Source:

@@ -56,6 +56,20 @@ class Tree:
         """The absolute path."""
         return f"{self.root}/{relative}" if relative else str(self.root)
 
+    def holding(self, suffix: str, marks: Iterable[bytes], size: int = -1) -> list[str]:
+        """The listings of a suffix that hold all marks in their first ``size`` bytes (-1: anywhere), not parsed."""
+        found = []
+        for name in self.listings:
+            if name.lower().endswith(suffix):
+                try:
+                    with open(self.path(name), "rb") as stream:
+                        content = stream.read(size)
+                except OSError:
+                    continue
+                if all(mark in content for mark in marks):
+                    found.append(name)
+        return found
+
 
 def scan(root: Path, skip: Iterable[Path] = ()) -> Tree:
     """Lists everything below ``root``; hidden files, the ``skip`` folders and prepared data sets are passed over.

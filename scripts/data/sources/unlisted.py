@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from scripts.data.files import stem
+from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import Entry, Problem, folder_below
+from scripts.data.sources.base import Entry, Problem, Source, folder_below
 from scripts.data.sources.names import drawings, part_of
 from scripts.data.sources.tree import Tree
 from scripts.data.sources.words import split_word
@@ -38,17 +39,16 @@ class Listed(NamedTuple):
     drawn: bool
 
 
-class Settled(NamedTuple):
-    """What :func:`settle` makes of them; ``text`` is for people."""
-
-    entries: list[Entry]
-    text: str
-    problems: list[Problem]
-    left_out: list[Problem]
-
-
-def settle(tree: Tree, kind: str, listed: list[Listed], failed: Collection[str], unannotated: str) -> Settled:
-    """The images of files that list every image of a task, looked at or not.
+def settle(
+    tree: Tree,
+    kind: str,
+    listed: list[Listed],
+    failed: Collection[str],
+    names: Mapping[int, str],
+    problems: list[Problem],
+    unannotated: str,
+) -> Source:
+    """The source made of files that list every image of a task, looked at or not.
 
     An image that several files list counts once, with the shapes that one of them has. The sides pin the split where
     every image has one and some are to train on. Images of the folder that no file lists are unlabelled. Then
@@ -59,10 +59,12 @@ def settle(tree: Tree, kind: str, listed: list[Listed], failed: Collection[str],
         kind: whose files they are.
         listed: the images.
         failed: names of those that are listed, but cannot be used.
+        names: of the classes, without the background.
+        problems: with the files.
         unannotated: one of ``UNANNOTATED``: what images without a shape are; where it is empty they are background, and
             a warning says so if they are the most.
     """
-    listed, problems = _one_an_image(tree, listed)
+    listed, more = _one_an_image(listed)
     sides = {one.entry.side for one in listed}
     pinned = None not in sides and "train" in sides and len(sides) > 1
     entries, files = [one.entry for one in listed], dict.fromkeys(one.file for one in listed)
@@ -90,10 +92,19 @@ def settle(tree: Tree, kind: str, listed: list[Listed], failed: Collection[str],
         for entry in entries + others:
             entry.side = None
     kept, unused = leave_out_held_out(entries + others)
-    return Settled(kept, text, problems, left_out + unused)
+    class_names = {0: "background", **names}
+    return Source(
+        kind.lower(),
+        text,
+        kept,
+        class_names=class_names,
+        values={value: value for value in (*class_names, IGNORE_INDEX)},
+        problems=problems + more,
+        left_out=left_out + unused,
+    )
 
 
-def _one_an_image(tree: Tree, listed: list[Listed]) -> tuple[list[Listed], list[Problem]]:
+def _one_an_image(listed: list[Listed]) -> tuple[list[Listed], list[Problem]]:
     """Each image once, and those with shapes in several files, which are left to people."""
     found: dict[str, Listed] = {}
     problems = []
