@@ -24,6 +24,7 @@ from bundle.__main__ import main
 from bundle.training_command import training_command
 from scripts.data import MaskReader, load_datalist
 from scripts.handlers.checkpoint import load_checkpoint
+from tests.data.test_sources_labelme import annotate, square
 from tests.folders import OBLIQUE, pairs, save, save_series, save_volume
 from tests.tiny import ROOT, SMALL_UNET
 
@@ -121,6 +122,17 @@ def labels_by_key(report: dict) -> dict[str, np.ndarray]:
     reader = MaskReader(report["num_classes"], report["ignore_value"])
     lists = load_datalist(report["output"], num_classes=report["num_classes"])
     return {i["key"]: reader.get_data(i["label"])[0][0].T for items in lists.values() for i in items if "label" in i}
+
+
+def test_lines_of_labelme_train_a_rule_for_scribbles(tmp_path, capsys):
+    for n in range(9):
+        side = "train" if n < 5 else "val" if n < 7 else "test"
+        lines = [{"label": "blood", "shape_type": "linestrip", "points": [[8, 9], [12, 14]]}]
+        lines += [{"label": "background", "shape_type": "line", "points": [[30, 2], [30, 25]]}]
+        annotate(tmp_path / f"src/{side}", f"case{n}", lines if n < 5 else [square("blood", 5, 5, 15 + n, 20)])
+    report = prepared(tmp_path / "src", capsys)
+    assert report["annotation"] == "scribble" and "scribsd_plus" in report["command"]
+    train(report, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["fuseg_wounds", "dsb2018"])

@@ -128,11 +128,11 @@ def test_images_that_nobody_annotated_are_unlabelled(tmp_path, caplog):
         ("train", True): 5,
         ("val", False): 1,
     }
-    held_out = {Path(file).name: reason for file, reason in source.left_out if "not annotated" in reason}
+    held_out = {Path(file).name: reason for file, reason in source.left_out if "without a mask" in reason}
     assert held_out == {
-        "val1.png": "to validate on, but not annotated",
-        "val2.png": "to validate on, but not annotated",
-        "c.png": "to test on, but not annotated",
+        "val1.png": "to validate on, but without a mask",
+        "val2.png": "to validate on, but without a mask",
+        "c.png": "to test on, but without a mask",
     }
     one = read_source(tmp_path / "instances_train.json")  # of the other images nothing is known then
     assert sorted(entry.key for entry in one.entries) == [f"train{number}" for number in range(5)]

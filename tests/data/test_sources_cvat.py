@@ -107,7 +107,7 @@ def test_the_higher_order_lies_on_top_then_the_smaller_shape_and_ignored_ones_be
 
 @pytest.mark.parametrize("holder", ["task", "job", "project"])
 def test_images_without_a_shape_are_background_unless_nobody_has_looked(tmp_path, caplog, holder):
-    shapes = {"a": SQUARE, "b": "", "c": '<tag label="blood"></tag><points label="clot" points="1,1"></points>'}
+    shapes = {"a": SQUARE, "b": "", "c": '<tag label="blood"></tag><points label="wire" points="1,1"></points>'}
     save(tmp_path / "images/d.png", np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     cvat(tmp_path, shapes, holder=holder)
     source = read_source(tmp_path)
@@ -130,7 +130,7 @@ def test_subsets_pin_the_split(tmp_path):
     source = read_source(tmp_path, unannotated="unlabelled")
     assert [entry.side for entry in source.entries] == ["train", "val"]
     assert [(Path(file).name, reason) for file, reason in source.left_out] == [
-        ("ccc.png", "to test on, but not annotated")
+        ("ccc.png", "to test on, but without a mask")
     ]
     path.write_text(text.replace(' subset="Test"', ' subset="default"'))
     assert {entry.side for entry in read_source(tmp_path).entries} == {None}

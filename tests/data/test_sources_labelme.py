@@ -182,10 +182,8 @@ def test_an_image_that_was_moved_is_found_beside_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"shapes": [{"label": "blood", "shape_type": "linestrip", "points": [[1, 1], [9, 9]]}]},
-            "the linestrip 'blood'",
-        ),
+        ({"shapes": [{"label": "blood", "shape_type": "cube", "points": [[1, 1], [9, 9]]}]}, "the cube 'blood'"),
+        ({"shapes": [{"label": "blood", "shape_type": "linestrip", "points": []}]}, "'blood' has no points"),
         ({"shapes": [{"label": "blood", "points": [[1, 1], [9, 9]]}]}, "the polygon 'blood' of 2 points"),
         ({"imageWidth": 50}, "50 x 30"),
         ({"imageWidth": None}, "no annotation of labelme"),

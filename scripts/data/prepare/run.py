@@ -211,7 +211,16 @@ def _write(data: Progress, lists: Mapping[str, list[Planned]], part: Path, optio
 
 def _report(data: Progress, lists: Mapping[str, list[Planned]], output: Path) -> Report:
     count = max(rule.num_classes for rule in data.rules.values())
-    scribbles = bool(lists["training"]) and not any("label" in one.item for one in lists["training"])
+    masked = sum("label" in one.item for one in lists["training"])
+    scribbles = bool(lists["training"]) and not masked
+    only = sum("scribble" in one.item and "label" not in one.item for one in lists["training"])
+    if masked and only:
+        logger.warning(
+            "%d training images have a scribble alone, so a training from masks, of which there are %d, does not use "
+            "them: folders named train, val and test keep the masks for validation and test.",
+            only,
+            masked,
+        )
     return Report(
         output=str(output),
         layout=data.source.layout,

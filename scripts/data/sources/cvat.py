@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""CVAT's own annotations, "CVAT for images 1.1": one XML file, whose shapes become masks of classes.
+"""CVAT's own annotations, "CVAT for images 1.1": one XML file, whose areas become masks of classes, lines scribbles.
 
 Source: the XML annotation format of CVAT, docs.cvat.ai; shapes are drawn as COCO's (CVAT exports both by one program).
 """
@@ -23,6 +23,7 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Source, folder_below
 from scripts.data.sources.coco import paint
+from scripts.data.sources.strokes import Stroke, draw_strokes, scribble_labels
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
@@ -30,7 +31,8 @@ from scripts.errors import InputError
 MARKS = (b"<annotations", b"<meta")
 HEAD = 4096  # bytes in which they stand
 AREAS = ("polygon", "box", "ellipse", "mask")
-LINES = ("polyline", "points", "cuboid", "skeleton")  # shapes without an area
+LINES = ("polyline", "points")
+OTHERS = ("cuboid", "skeleton")
 BACKGROUND, IGNORED = "background", "ignore"
 CORNERS = 90  # of the polygon that stands for an ellipse
 
@@ -46,10 +48,11 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     """Reads one or more files.
 
     Labels become the classes 1, 2, ... in the order of the first file that names them; ``background`` is 0 and
-    ``ignore`` is ignored. Of overlapping shapes the one of the higher ``z_order`` lies on top, among equals the smaller
-    one. Polylines, points, cuboids and skeletons have no area and are passed over with a warning. The subsets of the
-    images (``Train``, ``Validation``) or the names of the files may pin the split; for that, and for images without a
-    shape, see :func:`~scripts.data.sources.unlisted.settle`.
+    ``ignore`` is ignored. Of overlapping areas the one of the higher ``z_order`` lies on top, among equals the smaller
+    one. Polylines and points become a scribble, and an image that has nothing else has no mask; those of other labels
+    than :func:`~scripts.data.sources.strokes.scribble_labels` tells are passed over with a warning, as are cuboids and
+    skeletons. The subsets of the images (``Train``, ``Validation``) or the names of the files may pin the split; for
+    that, and for images without a shape, see :func:`~scripts.data.sources.unlisted.settle`.
 
     Args:
         tree: what is in the folder.
@@ -60,11 +63,11 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
         InputError: a file is no valid XML or for a video, or there are no labels, or more than 254.
     """
     contents = {name: _read(tree.path(name)) for name in listings}
+    passed = _pass_over(contents)
     classes = _classes(contents)
-    find, listed, problems, failed, passed = Finder(tree), [], [], [], Counter()
+    find, listed, problems, failed = Finder(tree), [], [], []
     for name, images in contents.items():
         for image in images.iter("image"):
-            passed.update(shape.tag for shape in image if shape.tag in LINES)
             try:
                 listed.append(_listed(tree, name, image, find, classes))
             except InputError as error:
@@ -73,7 +76,9 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     if passed:
         kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
         told = ", ".join(listings)
-        logger.warning("%s has shapes without an area, which are passed over: %s.", told, kinds)
+        logger.warning(
+            "%s has shapes that are no areas or scribbles of a class, which are passed over: %s.", told, kinds
+        )
     names = {k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}
     return settle(tree, "CVAT", listed, failed, names, problems, unannotated)
 
@@ -88,15 +93,41 @@ def _read(path: str) -> ElementTree.Element:
     return root
 
 
+def _label(shape: ElementTree.Element) -> str:
+    return shape.get("label", "").strip()
+
+
+def _labels(contents: dict[str, ElementTree.Element], kinds: tuple[str, ...]) -> dict[str, None]:
+    """The labels of all shapes of these kinds, in the order of the files."""
+    images = (image for root in contents.values() for image in root.iter("image"))
+    return {_label(shape): None for image in images for shape in image if shape.tag in kinds}
+
+
+def _pass_over(contents: dict[str, ElementTree.Element]) -> Counter[str]:
+    """Takes the shapes that are of no use out of the images, and counts them by kind."""
+    lines, areas = set(_labels(contents, LINES)), set(_labels(contents, AREAS))
+    known = {label for label in lines if label.lower() in (BACKGROUND, IGNORED)}
+    scribbles = scribble_labels(lines, areas, known)
+    passed: Counter[str] = Counter()
+    for root in contents.values():
+        for image in root.iter("image"):
+            for shape in list(image):
+                if shape.tag in OTHERS or (shape.tag in LINES and _label(shape) not in scribbles):
+                    image.remove(shape)
+                    passed[shape.tag] += 1
+    return passed
+
+
 def _classes(contents: dict[str, ElementTree.Element]) -> dict[str, int]:
     """The class of each label that is listed or drawn."""
+    drawn = _labels(contents, AREAS) | _labels(contents, LINES)
+    kinds = ("any", "bbox", "rectangle", *AREAS, *(() if _labels(contents, AREAS) else LINES))
     labels: dict[str, None] = {}
     for root in contents.values():
         for label in root.iterfind("./meta//label"):  # of a task, a job or a project
-            if label.findtext("type", "any") in ("any", "bbox", "rectangle", *AREAS):
+            if label.findtext("type", "any") in kinds:
                 labels[(label.findtext("name") or "").strip()] = None
-        for image in root.iter("image"):
-            labels |= {shape.get("label", "").strip(): None for shape in image if shape.tag in AREAS}
+    labels |= drawn
     labels.pop("", None)
     lesions = [name for name in labels if name.lower() not in (BACKGROUND, IGNORED)]
     if not 0 < len(lesions) <= MOST_CLASSES:
@@ -123,33 +154,71 @@ def _listed(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, 
     path = find(name, Path(listing).parent.as_posix())
     if path is None:
         raise InputError(f"the image {name} that it lists is not there, or there are several of that name")
-    shapes = [{"kind": shape.tag, **shape.attrib} for shape in image if shape.tag in AREAS]
-    label = partial(_mask, shapes, size, classes, f"{tree.path(listing)}, image {name}")
+    areas, lines = (
+        [{"kind": shape.tag, **shape.attrib} for shape in image if shape.tag in kinds] for kinds in (AREAS, LINES)
+    )
+    source = f"{tree.path(listing)}, image {name}"
+    label = partial(_mask, areas, size, classes, source) if areas or not lines else None
+    scribble = partial(_scribble, lines, size, classes, source) if lines else None
     side = side_of(image.get("subset", "")) or side_of(Path(listing).stem)
-    entry = Entry(stem(path), (path,), label, side=side, folder=folder_below(path, tree.root))
-    return Listed(entry, listing, bool(shapes))
+    entry = Entry(stem(path), (path,), label, scribble, side=side, folder=folder_below(path, tree.root))
+    return Listed(entry, listing, bool(areas or lines))
+
+
+def _scribble(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict[str, int], source: str) -> np.ndarray:
+    """The scribble (X, Y) uint8 of an image, by :func:`~scripts.data.sources.strokes.draw_strokes`."""
+    strokes = []
+    for number, shape in enumerate(shapes):
+        try:
+            label = _named(shape)
+            strokes.append(Stroke(label, _points(shape)))
+        except (KeyError, ValueError) as error:
+            raise InputError(_not_drawn(source, number, shape, error)) from None
+    return draw_strokes(strokes, size, classes, source)
 
 
 def _mask(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict[str, int], source: str) -> np.ndarray:
     """The mask (X, Y) uint8 of an image, by :func:`~scripts.data.sources.coco.paint`."""
     annotations = []
     for number, shape in enumerate(shapes):
-        label = shape.get("label", "").strip()
         try:
-            if not label:
-                raise ValueError("it has no label")
+            label = _named(shape)
             area = _runs(shape, size) if shape["kind"] == "mask" else [_outline(shape)]
             order = int(shape.get("z_order", 0))
         except (KeyError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"{source}: {shape['kind']} {number + 1} of the label '{label}' cannot be drawn ({error}): correct or "
-                "remove it."
-            ) from None
+            raise InputError(_not_drawn(source, number, shape, error)) from None
         crowd = classes[label] == IGNORE_INDEX
         annotations.append(
             {"id": number + 1, "category_id": label, "segmentation": area, "iscrowd": crowd, "z_order": order}
         )
     return paint(annotations, size, classes, source)
+
+
+def _named(shape: dict[str, Any]) -> str:
+    """The label of a shape.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not (label := shape.get("label", "").strip()):
+        raise ValueError("it has no label")
+    return label
+
+
+def _not_drawn(source: str, number: int, shape: dict[str, Any], error: Exception) -> str:
+    """What is said of a shape that is damaged."""
+    which = f"{shape['kind']} {number + 1} of the label '{shape.get('label', '').strip()}'"
+    return f"{source}: {which} cannot be drawn ({error}): correct or remove it."
+
+
+def _points(shape: dict[str, Any]) -> list[tuple[float, float]]:
+    """The points of a shape, x and y in pixels.
+
+    Raises:
+        KeyError, ValueError: there are none, or one is no pair of numbers.
+    """
+    pairs = (point.split(",") for point in shape["points"].split(";"))
+    return [(float(x), float(y)) for x, y in pairs]
 
 
 def _outline(shape: dict[str, Any]) -> list[float]:
@@ -159,7 +228,7 @@ def _outline(shape: dict[str, Any]) -> list[float]:
         KeyError, ValueError: what it needs is not there, or is no number.
     """
     if shape["kind"] == "polygon":
-        return [float(number) for point in shape["points"].split(";") for number in point.split(",")]
+        return [number for point in _points(shape) for number in point]
     turn = math.radians(float(shape.get("rotation", 0)))  # clockwise, as y points down
     if shape["kind"] == "box":
         left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))

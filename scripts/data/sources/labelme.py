@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""labelme's annotations: one JSON file an image, whose shapes become a mask of classes.
+"""labelme's annotations: one JSON file an image, whose areas become a mask of classes, its lines a scribble.
 
 Source: the annotation files of labelme (github.com/wkentaro/labelme), version 3 and later, which AnyLabeling and
 X-AnyLabeling write too; areas are drawn by Pillow, as labelme's own converters do.
@@ -26,6 +26,7 @@ from scripts.data.listings import read_lines
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Problem, Source, folder_below
 from scripts.data.sources.names import pin_by_folders
+from scripts.data.sources.strokes import FARTHEST, Stroke, draw_strokes, scribble_labels
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import leave_out_held_out, unlisted_images
 from scripts.errors import InputError
@@ -35,7 +36,7 @@ SIZE = ("imageWidth", "imageHeight")
 BACKGROUND, IGNORED = ("_background_", "background"), ("__ignore__", "ignore")
 LABELS = "labels.txt"
 POLYGONS = ("polygon", "rotation", "oriented_rectangle")
-FARTHEST = 2.0**24  # pixels from the corner of the image; Pillow draws nothing, or too much, where numbers overflow
+LINES = ("line", "linestrip", "point", "points")
 
 Shape = dict[str, Any]
 
@@ -51,9 +52,11 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
     """Reads the files; an image without one is unlabelled, one whose file has no shape is nothing but background.
 
     Labels become the classes 1, 2, ... in the order of ``labels.txt`` in the folder, where it names them all, else of
-    the alphabet; ``background`` is 0 and ``ignore`` (also as labelme writes them) is ignored. Shapes are painted the
-    largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does. Folders named
-    train, val and test pin the split; an image without a file is left out in the last two of them then. So are masks
+    the alphabet; ``background`` is 0 and ``ignore`` (also as labelme writes them) is ignored. Areas are painted the
+    largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does. Lines and
+    points become a scribble, and an image that has nothing else has no mask; lines of other labels than
+    :func:`~scripts.data.sources.strokes.scribble_labels` tells are passed over with a warning. Folders named
+    train, val and test pin the split; an image without a mask is left out in the last two of them then. So are masks
     anywhere (:func:`~scripts.data.sources.unlisted.unlisted_images`).
 
     Raises:
@@ -68,7 +71,8 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
             problems.append((tree.path(name), str(error)))
     if problems and not contents:
         raise InputError(f"None of {len(problems)} labelme files can be read; {problems[0][0]}: {problems[0][1]}.")
-    classes = _classes({shape["label"] for content in contents.values() for shape in content["shapes"]}, tree)
+    _pass_over(contents, tree)
+    classes = _classes({one["label"] for content in contents.values() for one in content["shapes"]}, tree)
     find, entries, used = Finder(tree), [], {}
     for name, content in sorted(contents.items(), key=lambda pair: not _is_of_one_name(*pair)):  # the likelier first
         path = _image_of(name, content, find)
@@ -79,14 +83,18 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
                 (tree.path(name), f"{used[path]} is for the image {path} too: correct imagePath or remove it")
             )
         else:
-            label = partial(_mask, path, content, classes, tree.path(name))
-            entries.append(Entry(stem(path), (path,), label, folder=folder_below(path, tree.root)))
+            areas, strokes = _areas(content), _strokes(content)
+            label = partial(_mask, path, content, classes, tree.path(name)) if areas or not strokes else None
+            scribble = partial(_scribble, path, content, classes, tree.path(name)) if strokes else None
+            entries.append(Entry(stem(path), (path,), label, scribble, folder=folder_below(path, tree.root)))
             used[path] = tree.path(name)
     others, left_out = unlisted_images(tree, listings, used, "labelme's")
     entries += others
     names = {0: "background", **{k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}}
     values = {index: index for index in (*names, IGNORE_INDEX)}
-    text = f"labelme annotations ({len(entries)} images, {len(used)} with a file)"
+    text = f"labelme annotations ({len(entries)} images, {len(used)} with a file"
+    drawn = sum(entry.scribble is not None for entry in entries)
+    text += f", {drawn} with a scribble)" if drawn else ")"
     entries.sort(key=lambda entry: entry.name)
     source = Source("labelme", text, entries, class_names=names, values=values, problems=problems, left_out=left_out)
     pin_by_folders(source)
@@ -120,15 +128,48 @@ def _read(path: str) -> dict[str, Any]:
     return {"shapes": shapes, "imagePath": image, "size": size}
 
 
+def _areas(content: dict[str, Any]) -> list[Shape]:
+    return [shape for shape in content["shapes"] if shape.get("shape_type") not in LINES]
+
+
+def _strokes(content: dict[str, Any]) -> list[Stroke]:
+    return [Stroke(shape["label"], shape["points"]) for shape in content["shapes"] if shape.get("shape_type") in LINES]
+
+
+def _pass_over(contents: dict[str, dict[str, Any]], tree: Tree) -> None:
+    """Takes the lines that are no scribbles out of the shapes, and says how many there were."""
+    lines = {stroke.label for content in contents.values() for stroke in _strokes(content)}
+    areas = {shape["label"] for content in contents.values() for shape in _areas(content)}
+    other = lines - scribble_labels(lines, areas, {*_listed(tree), *BACKGROUND, *IGNORED})
+    if not other:
+        return
+    count = 0
+    for content in contents.values():
+        kept = [one for one in content["shapes"] if not (one.get("shape_type") in LINES and one["label"] in other)]
+        count, content["shapes"] = count + len(content["shapes"]) - len(kept), kept
+    logger.warning(
+        "%d lines or points of %s are passed over, since no area has such a label: if they are scribbles of a class, "
+        "list it in %s.",
+        count,
+        ", ".join(f"'{label}'" for label in sorted(other)),
+        tree.root / LABELS,
+    )
+
+
+def _listed(tree: Tree) -> list[str]:
+    """The labels that ``labels.txt`` lists."""
+    listed = tree.root / LABELS
+    return read_lines(listed) if listed.is_file() else []
+
+
 def _classes(labels: set[str], tree: Tree) -> dict[str, int]:
     """The class of each label."""
-    listed = tree.root / LABELS
-    order = read_lines(listed) if listed.is_file() else []
+    order = _listed(tree)
     missing = sorted(labels - {*order, *BACKGROUND, *IGNORED})
     if order and missing:
         logger.warning(
             "%s is not used, since it has no '%s': the classes follow the alphabet, unless it is added.",
-            listed,
+            tree.root / LABELS,
             missing[0],
         )
     names = sorted(labels) if missing else order or sorted(labels)
@@ -155,9 +196,18 @@ def _image_of(name: str, content: dict[str, Any], find: Finder) -> str | None:
 
 
 def _mask(image: str, content: dict[str, Any], classes: dict[str, int], source: str) -> np.ndarray:
-    """:func:`paint` of a file's content, in the size of the image where the file notes none."""
-    size = content["size"] or decode(image).array.shape[1:]
-    return paint(content["shapes"], size, classes, source)
+    """:func:`paint` of the areas in a file."""
+    return paint(_areas(content), _size(image, content), classes, source)
+
+
+def _scribble(image: str, content: dict[str, Any], classes: dict[str, int], source: str) -> np.ndarray:
+    """The scribble (X, Y) uint8 of the lines in a file."""
+    return draw_strokes(_strokes(content), _size(image, content), classes, source)
+
+
+def _size(image: str, content: dict[str, Any]) -> tuple[int, int]:
+    """Width and height: of the image where the file notes none."""
+    return content["size"] or decode(image).array.shape[1:]
 
 
 def paint(shapes: list[Shape], size: tuple[int, int], classes: dict[str, int], source: str) -> np.ndarray:

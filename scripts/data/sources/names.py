@@ -266,9 +266,10 @@ def pin_by_splits(source: Source, root: Path) -> None:
 
 
 def pin_by_folders(source: Source) -> None:
-    """Takes the sides from folders named train, val and test, if all images with a mask lie in such folders."""
+    """Takes the sides from folders named train, val and test, if all annotated images lie in such folders."""
     sides = [side_of(entry.folder) for entry in source.entries]
-    labelled = {side for side, entry in zip(sides, source.entries) if entry.label is not None}
+    annotated = [entry.label is not None or entry.scribble is not None for entry in source.entries]
+    labelled = {side for side, known in zip(sides, annotated) if known}
     if None in labelled or "train" not in labelled or len(labelled) < 2:
         return
     for side, entry in zip(sides, source.entries):

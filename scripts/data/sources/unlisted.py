@@ -170,4 +170,4 @@ def leave_out_held_out(entries: list[Entry]) -> tuple[list[Entry], list[Problem]
     """Without the images to validate or test on that have no mask: to train on them would be to peek."""
     unused = [entry for entry in entries if entry.label is None and entry.side in HELD_OUT]
     kept = [entry for entry in entries if entry.label is not None or entry.side not in HELD_OUT]
-    return kept, [(entry.name, f"to {HELD_OUT[entry.side]} on, but not annotated") for entry in unused]
+    return kept, [(entry.name, f"to {HELD_OUT[entry.side]} on, but without a mask") for entry in unused]
