@@ -92,6 +92,16 @@ def test_lines_of_labelme(tmp_path, kind):
     assert "4 with a file, 2 with a scribble" in source.text
 
 
+def test_areas_of_background_or_to_ignore_make_no_mask_of_a_scribbled_image(tmp_path):
+    reserved = [square("_background_", 20, 3, 30, 20), square("__ignore__", 1, 20, 9, 29)]
+    annotate(tmp_path / "labelme", "a", [line("blood", (2, 3), (9, 3)), *reserved])
+    boxes = '<box label="Background" xtl="1" ytl="9" xbr="5" ybr="15"></box>'
+    cvat(tmp_path / "cvat", {"a": polyline("blood", "2,3;9,3") + boxes}, (label("blood"), label("Background")))
+    for name in ("labelme", "cvat"):
+        (entry,) = read_source(tmp_path / name).entries
+        assert entry.label is None and (entry.scribble()[2:10, 3] == 1).all()
+
+
 def test_lines_of_labelme_that_measure_something_are_passed_over_with_a_word(tmp_path, caplog):
     annotate(tmp_path, "a", [square("blood", 5, 3, 12, 20), line("10 mm", (2, 3), (9, 3)), line("blood", (6, 6))])
     annotate(tmp_path, "b", [line("10 mm", (2, 3), (9, 3))])

@@ -49,10 +49,10 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
 
     Labels become the classes 1, 2, ... in the order of the first file that names them; ``background`` is 0 and
     ``ignore`` is ignored. Of overlapping areas the one of the higher ``z_order`` lies on top, among equals the smaller
-    one. Polylines and points become a scribble, and an image that has nothing else has no mask; those of other labels
-    than :func:`~scripts.data.sources.strokes.scribble_labels` tells are passed over with a warning, as are cuboids and
-    skeletons. The subsets of the images (``Train``, ``Validation``) or the names of the files may pin the split; for
-    that, and for images without a shape, see :func:`~scripts.data.sources.unlisted.settle`.
+    one. Polylines and points become a scribble, and an image that has no area of a class then has no mask; those of
+    other labels than :func:`~scripts.data.sources.strokes.scribble_labels` tells are passed over with a warning, as are
+    cuboids and skeletons. The subsets of the images (``Train``, ``Validation``) or the names of the files may pin the
+    split; for that, and for images without a shape, see :func:`~scripts.data.sources.unlisted.settle`.
 
     Args:
         tree: what is in the folder.
@@ -93,7 +93,7 @@ def _read(path: str) -> ElementTree.Element:
     return root
 
 
-def _label(shape: ElementTree.Element) -> str:
+def _label(shape: ElementTree.Element | dict[str, Any]) -> str:
     return shape.get("label", "").strip()
 
 
@@ -106,8 +106,8 @@ def _labels(contents: dict[str, ElementTree.Element], kinds: tuple[str, ...]) ->
 def _pass_over(contents: dict[str, ElementTree.Element]) -> Counter[str]:
     """Takes the shapes that are of no use out of the images, and counts them by kind."""
     lines, areas = set(_labels(contents, LINES)), set(_labels(contents, AREAS))
-    known = {label for label in lines if label.lower() in (BACKGROUND, IGNORED)}
-    scribbles = scribble_labels(lines, areas, known)
+    known = {label for label in lines | areas if label.lower() in (BACKGROUND, IGNORED)}
+    scribbles = scribble_labels(lines, areas - known, known)
     passed: Counter[str] = Counter()
     for root in contents.values():
         for image in root.iter("image"):
@@ -158,7 +158,8 @@ def _listed(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, 
         [{"kind": shape.tag, **shape.attrib} for shape in image if shape.tag in kinds] for kinds in (AREAS, LINES)
     )
     source = f"{tree.path(listing)}, image {name}"
-    label = partial(_mask, areas, size, classes, source) if areas or not lines else None
+    masked = not lines or any(0 < classes.get(_label(shape), 0) < IGNORE_INDEX for shape in areas)
+    label = partial(_mask, areas, size, classes, source) if masked else None
     scribble = partial(_scribble, lines, size, classes, source) if lines else None
     side = side_of(image.get("subset", "")) or side_of(Path(listing).stem)
     entry = Entry(stem(path), (path,), label, scribble, side=side, folder=folder_below(path, tree.root))
@@ -200,14 +201,14 @@ def _named(shape: dict[str, Any]) -> str:
     Raises:
         ValueError: it has none.
     """
-    if not (label := shape.get("label", "").strip()):
+    if not (label := _label(shape)):
         raise ValueError("it has no label")
     return label
 
 
 def _not_drawn(source: str, number: int, shape: dict[str, Any], error: Exception) -> str:
     """What is said of a shape that is damaged."""
-    which = f"{shape['kind']} {number + 1} of the label '{shape.get('label', '').strip()}'"
+    which = f"{shape['kind']} {number + 1} of the label '{_label(shape)}'"
     return f"{source}: {which} cannot be drawn ({error}): correct or remove it."
 
 

@@ -54,7 +54,7 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
     Labels become the classes 1, 2, ... in the order of ``labels.txt`` in the folder, where it names them all, else of
     the alphabet; ``background`` is 0 and ``ignore`` (also as labelme writes them) is ignored. Areas are painted the
     largest first, so that of overlapping ones the smaller lies on top; among equals, the later one does. Lines and
-    points become a scribble, and an image that has nothing else has no mask; lines of other labels than
+    points become a scribble, and an image that has no area of a class then has no mask; lines of other labels than
     :func:`~scripts.data.sources.strokes.scribble_labels` tells are passed over with a warning. Folders named
     train, val and test pin the split; an image without a mask is left out in the last two of them then. So are masks
     anywhere (:func:`~scripts.data.sources.unlisted.unlisted_images`).
@@ -83,8 +83,9 @@ def read_labelme(tree: Tree, listings: list[str]) -> Source:
                 (tree.path(name), f"{used[path]} is for the image {path} too: correct imagePath or remove it")
             )
         else:
-            areas, strokes = _areas(content), _strokes(content)
-            label = partial(_mask, path, content, classes, tree.path(name)) if areas or not strokes else None
+            strokes = _strokes(content)
+            masked = not strokes or any(0 < classes[shape["label"]] < IGNORE_INDEX for shape in _areas(content))
+            label = partial(_mask, path, content, classes, tree.path(name)) if masked else None
             scribble = partial(_scribble, path, content, classes, tree.path(name)) if strokes else None
             entries.append(Entry(stem(path), (path,), label, scribble, folder=folder_below(path, tree.root)))
             used[path] = tree.path(name)
@@ -139,7 +140,7 @@ def _strokes(content: dict[str, Any]) -> list[Stroke]:
 def _pass_over(contents: dict[str, dict[str, Any]], tree: Tree) -> None:
     """Takes the lines that are no scribbles out of the shapes, and says how many there were."""
     lines = {stroke.label for content in contents.values() for stroke in _strokes(content)}
-    areas = {shape["label"] for content in contents.values() for shape in _areas(content)}
+    areas = {shape["label"] for content in contents.values() for shape in _areas(content)} - {*BACKGROUND, *IGNORED}
     other = lines - scribble_labels(lines, areas, {*_listed(tree), *BACKGROUND, *IGNORED})
     if not other:
         return

@@ -28,8 +28,13 @@ class Stroke(NamedTuple):
 def scribble_labels(lines: Set[str], areas: Set[str], known: Set[str]) -> set[str]:
     """The labels of lines that are scribbles of classes.
 
-    Where nobody drew areas all are. Where people did, a line of a label that no area has, and that is not ``known``
-    either, says something else: a length that was measured, a landmark.
+    Where nobody drew areas of a class all are. Where people did, a line of a label that no area has, and that is not
+    ``known`` either, says something else: a length that was measured, a landmark.
+
+    Args:
+        lines: labels of all lines.
+        areas: those of areas of a class.
+        known: further names of classes, and those of the background and of what is ignored.
     """
     return set(lines) if not areas else set(lines & (areas | known))
 
