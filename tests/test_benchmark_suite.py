@@ -40,6 +40,11 @@ def test_a_suite_extends_another_and_its_own_keys_win(suite, tmp_path):
     larger = load_suite(tmp_path / "larger.yaml")
     assert [run.name for run in larger.runs] == [run.name for run in base] and larger.baseline == ""
     assert {run.settings["image_size"] for run in larger.runs} == {48}
+    (tmp_path / "longer.yaml").write_text("extends: larger.yaml\n")
+    assert load_suite(tmp_path / "longer.yaml").runs == larger.runs
+    (tmp_path / "larger.yaml").write_text("extends: longer.yaml\n")
+    with pytest.raises(InputError, match="larger.yaml extends itself: correct 'extends'"):
+        load_suite(tmp_path / "larger.yaml")
     (tmp_path / "larger.yaml").write_text("extends: other.yaml\n")
     with pytest.raises(InputError, match="other.yaml does not exist"):
         load_suite(tmp_path / "larger.yaml")

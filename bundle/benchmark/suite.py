@@ -87,14 +87,13 @@ def load_suite(path: str | Path) -> Suite:
     for every run; those of data, network, method and grid come after, in this order, and win. The suite's own
     ``configs`` come after those of data, network and method in every run. A comparison has
     ``ours`` and ``theirs``, each naming some of data, label_ratio, network, method (a value or a list); what neither of
-    them names is the same on both sides. ``extends`` names a suite beside it, whose keys hold where it has none.
+    them names is the same on both sides. ``extends`` names a suite beside it, whose keys hold where it has none, and
+    which may extend another.
 
     Raises:
         InputError: the file is missing or no such suite, or names what is not defined.
     """
-    suite = _read(Path(path))
-    if "extends" in suite:
-        suite = _read(Path(path).parent / str(suite.pop("extends"))) | suite
+    suite = _extended(Path(path))
     _check_keys(suite, KEYS, str(path))
     _check_configs(suite, str(path))
     runs: dict[str, Run] = {}
@@ -139,6 +138,16 @@ def check_data(runs: Iterable[Run], data_root: str | Path) -> None:
         folder = Path(data_root, relative).absolute()
         if relative and not folder.exists():
             raise InputError(f"The data set {folder} is not there: give --data, the folder that holds {relative}.")
+
+
+def _extended(path: Path, on_the_way: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a suite and of those that it extends."""
+    if path.resolve() in on_the_way:
+        raise InputError(f"{path} extends itself: correct 'extends'.")
+    suite = _read(path)
+    if "extends" not in suite:
+        return suite
+    return _extended(path.parent / str(suite.pop("extends")), (*on_the_way, path.resolve())) | suite
 
 
 def _read(path: Path) -> dict[str, Any]:
