@@ -120,14 +120,14 @@ def _pass_over(contents: dict[str, ElementTree.Element]) -> Counter[str]:
 
 def _classes(contents: dict[str, ElementTree.Element]) -> dict[str, int]:
     """The class of each label that is listed or drawn."""
-    drawn = _labels(contents, AREAS) | _labels(contents, LINES)
-    kinds = ("any", "bbox", "rectangle", *AREAS, *(() if _labels(contents, AREAS) else LINES))
+    areas, lines = _labels(contents, AREAS), _labels(contents, LINES)
+    kinds = ("any", "bbox", "rectangle", *AREAS, *(() if areas else LINES))
     labels: dict[str, None] = {}
     for root in contents.values():
         for label in root.iterfind("./meta//label"):  # of a task, a job or a project
             if label.findtext("type", "any") in kinds:
                 labels[(label.findtext("name") or "").strip()] = None
-    labels |= drawn
+    labels |= areas | lines
     labels.pop("", None)
     lesions = [name for name in labels if name.lower() not in (BACKGROUND, IGNORED)]
     if not 0 < len(lesions) <= MOST_CLASSES:
