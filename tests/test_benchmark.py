@@ -167,6 +167,16 @@ def test_real_runs_one_after_the_other_and_again(suite, tmp_path, synthetic_set,
     assert "image_size is 48 now, was 32" in capsys.readouterr().out
     assert {made.parent.name for made in second.rglob(RESULT)} == {"seed1", "seed1.before1"}
 
+    # nothing that is published is dropped from its tables or written over
+    kept = {made: made.read_bytes() for made in published.rglob("*") if made.is_file()}
+    for seeds, said in ([1], "seed0.json is of no run of this suite"), ([0], "image_size is 48 now, was 32"):
+        grids = [{**grid, "methods": ["supervised", "mean_teacher"], "seeds": seeds}]
+        suite(data=data, grids=grids, settings={"image_size": 48})
+        assert main([*arguments, "--tables", "--publish", str(published)]) != 0
+        error = capsys.readouterr().err
+        assert said in error and "name a new folder, or remove it first" in error
+    assert kept == {made: made.read_bytes() for made in published.rglob("*") if made.is_file()}
+
 
 def test_a_result_of_other_images_is_another_runs(suite, tmp_path, synthetic_set):
     """Images come, go or change sides: what was trained and tested on those of before must not stand beside it."""

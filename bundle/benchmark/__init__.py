@@ -15,7 +15,7 @@ from bundle.benchmark.plots import read_latencies
 from bundle.benchmark.results import find
 from bundle.benchmark.runner import run_all
 from bundle.benchmark.suite import Run, check_data, load_suite
-from bundle.benchmark.summary import publish, write_summary
+from bundle.benchmark.summary import check_published, publish, write_summary
 from scripts.errors import InputError
 
 HELP = "train and evaluate a suite of methods, networks, data sets, label ratios and seeds, and tabulate it"
@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose(suite.runs, arguments.only, arguments.suite)
     folders = [output, *finished(arguments.results), *([Path(arguments.publish)] if arguments.publish else [])]
     lists = CurrentLists(Path(arguments.data))
+    if arguments.publish:
+        check_published(suite, Path(arguments.publish), lists)  # told now, not after hours of runs
     left: list[str] = []
     if not arguments.tables:
         done = {one.name: result for one in suite.runs if (result := find(one, folders, lists=lists))}

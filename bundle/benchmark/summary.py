@@ -5,16 +5,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bundle.benchmark.lists import Lists
 from bundle.benchmark.page import DESCRIPTIONS, page
 from bundle.benchmark.plots import draw, read_latencies
-from bundle.benchmark.results import PUBLISHED, write
+from bundle.benchmark.results import PUBLISHED, find, write
 from bundle.benchmark.statistics import Result, compared, grouped, summaries
 from bundle.benchmark.suite import Run, Suite
 from bundle.benchmark.tables import all_tables, markdown, notes
 from scripts import pictures
+from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.history import rows_to_csv
 
@@ -46,6 +48,23 @@ def write_summary(suite: Suite, results: Sequence[Result], folder: Path, bench: 
     html = page(suite, groups, all_tables(rows, pairs, suite), notes(rows), plots)
     atomic_write(folder / "index.html", html.encode())
     return text
+
+
+def check_published(suite: Suite, folder: Path, lists: Callable[[Run], Lists | None]) -> None:
+    """The results that a folder publishes are those of this suite: tables made anew would leave the others out.
+
+    Raises:
+        InputError: one is of no run of the suite, or was made with other settings or images.
+    """
+    runs = {folder / PUBLISHED / f"{run.name}.json": run for run in suite.runs}
+    for path in sorted((folder / PUBLISHED).rglob("*.json")):
+        why: list[str] = []
+        if path not in runs:
+            why = [f"{path} is of no run of this suite"]
+        else:
+            find(runs[path], [folder], why.append, lists)
+        if why:
+            raise InputError(f"{why[0]}. --publish would drop it: name a new folder, or remove it first.")
 
 
 def publish(suite: Suite, results: Sequence[Result], folder: Path, bench: str = "") -> None:
