@@ -37,10 +37,10 @@ def training_command(settings: Mapping[str, Any]) -> str:
 def names_setting(known: Mapping[int, str], num_classes: int) -> dict[str, list[str]]:
     """``class_names`` as a setting, from the names that a data set knows by class; empty where the default ones do.
 
-    A name that MONAI would take for a reference, an expression or a macro cannot be passed: then none is.
+    A name that MONAI would take for a reference, an expression or a macro, or in parts, cannot be passed: then none is.
     """
     names = completed_class_names(known, num_classes)
-    if names == default_class_names(num_classes) or any(name.startswith(("@", "$", "%")) for name in names):
+    if names == default_class_names(num_classes) or any(name.startswith(("@", "$", "%")) or "#" in name for name in names):
         return {}
     return {"class_names": names}
 

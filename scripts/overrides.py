@@ -70,12 +70,16 @@ def check(workflow: ConfigWorkflow) -> None:
 
 
 def check_given(values: Mapping[str, Any]) -> None:
-    """Refuse an empty value of the command line: MONAI leaves ``--method#contrast None`` out without a word.
+    """Refuse an empty value of the command line: MONAI leaves ``--method#contrast None`` out without a word; and a plain
+    one with ``#``, which MONAI rewrites to ``::``, so that another folder would be read or written.
 
     Raises:
         InputError: naming the key, and how MONAI takes it.
     """
     for key, value in values.items():
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and "#" in text and not text.startswith(("@", "$", "%")):
+                raise InputError(f"{key} holds '{text}', in which MONAI reads # as a separator: rename it without #")
         if value is None or isinstance(value, str) and value.lower() in ("none", "null"):
             raise InputError(f"{key} is {value}, which MONAI would not set to nothing: give --{key} '$None'")
 

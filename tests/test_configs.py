@@ -108,6 +108,26 @@ def test_what_weights_are_compared_with_is_recorded_with_them():
         assert '"expected": {' in text
 
 
+@pytest.mark.parametrize(
+    "files, lengths, begins, full",
+    [
+        (["train.json"], {"max_epochs": 60}, 0.1, 0.3),
+        (["train.json"], {"max_epochs": 40}, 0.1, 0.3),
+        (["train.json"], {"max_epochs": 6}, 400 / 600, 2.0),
+        (["train.json", "methods/less_net.yaml"], {"max_epochs": 8, "epoch_length": 75}, 400 / 600, 2.0),
+        (["train.json"], {"train#trainer#max_epochs": 20}, 0.2, 0.6),  # as an application overrides it
+        (["train.json", "federated.json"], {"max_epochs": 2, "rounds": 50}, 0.1, 0.3),  # 50 rounds of an epoch
+    ],
+)
+def test_the_consistency_waits_for_a_teacher(files, lengths, begins, full):
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "configs" / file) for file in files])
+    for key, value in lengths.items():
+        parser[key] = value
+    ramp = parser.get_parsed_content("method#weights#consistency")
+    assert (ramp.value, ramp.start, ramp.end) == (1.0, begins, full)
+
+
 def test_the_metadata_holds_what_a_bundle_needs():
     meta = json.loads((ROOT / "configs" / "metadata.json").read_text())
     required = "schema version changelog monai_version pytorch_version numpy_version required_packages_version task"

@@ -34,7 +34,7 @@ def settings(overlay: str) -> dict:
         for key, value in content.items():
             if isinstance(value, dict):
                 yield from walk(value, f"{path}{key}#")
-            elif key != "_target_" and not str(value).startswith(("@", "%", "$")):
+            elif key != "_target_" and not str(value).startswith(("@", "%", "$@")):
                 yield path + key, value
 
     content = OVERLAYS[overlay]
@@ -47,7 +47,7 @@ def test_every_overlay_stands_on_the_page():
 
 @pytest.mark.parametrize("overlay", sorted(set(re.findall(r"<!-- settings: (\w+) -->", PAGE)) - {"peers"}))
 def test_the_settings_of_a_system_are_those_of_its_overlay(overlay):
-    quoted = {cells[0].strip("`"): yaml.safe_load(cells[1]) for cells in rows(f"settings: {overlay}")}
+    quoted = {cells[0].strip("`"): yaml.safe_load(cells[1].strip("`")) for cells in rows(f"settings: {overlay}")}
     assert quoted == settings(overlay)
 
 
@@ -68,7 +68,7 @@ def test_the_settings_of_the_peers_are_those_of_their_overlays():
 def test_the_defaults_of_a_class_are_those_of_its_signature(name):
     signature = inspect.signature(locate(name)).parameters
     for cells in rows(f"defaults: {name}"):
-        assert signature[cells[0].strip("`")].default == yaml.safe_load(cells[1]), cells[0]
+        assert signature[cells[0].strip("`")].default == yaml.safe_load(cells[1].strip("`")), cells[0]
 
 
 def images_passed(rule, network, data) -> tuple[int, int]:

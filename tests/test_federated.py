@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bundle.federate import keep_plan, parse_settings, rounds
+from bundle.__main__ import main
+from bundle.federate import check_plan, parse_settings, rounds
 from bundle.federate.comparison import markdown, row
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, average, federate
@@ -174,14 +175,23 @@ def test_settings_and_plan_are_checked(tmp_path):
         parse_settings(["max_epochs=3"])
     with pytest.raises(InputError, match="a federation begins with random weights"):
         parse_settings(["initial_weights=model.pt"])
-    keep_plan(tmp_path / "run", {"rounds": 3})
-    keep_plan(tmp_path / "run", {"rounds": 3})
+    check_plan(tmp_path / "run", {"rounds": 3})  # a new folder
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "federation.json").write_text('{"rounds": 3}')
+    check_plan(tmp_path / "run", {"rounds": 3})
     with pytest.raises(InputError, match="holds a federation with --rounds 3, not 4"):
-        keep_plan(tmp_path / "run", {"rounds": 4})
+        check_plan(tmp_path / "run", {"rounds": 4})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(InputError, match="holds other files: give a new folder"):
-        keep_plan(tmp_path / "other", {"rounds": 3})
+        check_plan(tmp_path / "other", {"rounds": 3})
+
+
+def test_a_start_that_was_refused_binds_nobody(tmp_path):
+    """A misspelt site, then the right one: the second call is no other federation."""
+    arguments = ["federate", "--sites", str(tmp_path / "nowhere"), "--output", str(tmp_path / "run")]
+    assert main(arguments) != 0
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_table_has_the_scores_that_an_evaluation_has(two_sites):

@@ -72,7 +72,7 @@ def test_the_names_of_the_classes_reach_training(tmp_path, capsys, names):
 def test_names_that_are_none_or_that_monai_would_take_for_a_reference_are_left_out():
     assert names_setting({}, 3) == names_setting({0: "background", 1: "lesion"}, 2) == {}
     assert names_setting({1: "vessel", 7: "more"}, 3) == {"class_names": ["background", "vessel", "class 2"]}
-    assert all(names_setting({1: name}, 2) == {} for name in ("@disc", "$disc", "%disc"))
+    assert all(names_setting({1: name}, 2) == {} for name in ("@disc", "$disc", "%disc", "disc #1"))
 
 
 def test_the_report_for_machines(tmp_path, capsys):

@@ -69,9 +69,11 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.unlabelled_weight <= 1:
         raise InputError(f"--unlabelled-weight is {arguments.unlabelled_weight}: give 0 to 1.")
     settings = parse_settings(arguments.settings)
-    keep_plan(output, {key: value for key, value in vars(arguments).items() if key not in ("output", "command")})
+    told = {key: value for key, value in vars(arguments).items() if key not in ("output", "command")}
+    check_plan(output, told)
     files = (TRAINING_CONFIG, *arguments.configs)
     sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings, files)
+    atomic_write(output / PLAN, json.dumps(told, indent=1).encode())  # a refused start binds nobody
     plan = Plan(
         files=files,
         settings=settings,
@@ -100,8 +102,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def keep_plan(output: Path, arguments: dict[str, Any]) -> None:
-    """Writes down what is run, or compares it with what was.
+def check_plan(output: Path, arguments: dict[str, Any]) -> None:
+    """Compares what is run with what was.
 
     Raises:
         InputError: the folder holds another federation.
@@ -117,4 +119,3 @@ def keep_plan(output: Path, arguments: dict[str, Any]) -> None:
                 )
     elif output.exists() and any(output.iterdir()):
         raise InputError(f"--output {output} holds other files: give a new folder.")
-    atomic_write(path, json.dumps(arguments, indent=1).encode())

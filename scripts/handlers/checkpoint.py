@@ -19,7 +19,7 @@ from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
 from scripts.errors import InputError
 from scripts.files import atomic_save, load_checkpoint
-from scripts.run.folder import BEST, LATEST
+from scripts.run.folder import BEST, HISTORY, LATEST
 from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
@@ -72,8 +72,23 @@ class Checkpoints:
         if self.resume and distributed.from_main(self.latest.is_file):
             self.load(engine)
         elif self.resume:
+            distributed.from_main(self.check_lost)
             logger.info("the run was cut before its first checkpoint: it starts from the beginning")
         self.resume = False
+
+    def check_lost(self) -> None:
+        """A run that got as far as a checkpoint is not begun anew over its weights because the file is gone.
+
+        Raises:
+            InputError: naming the folder and the mend.
+        """
+        history = self.latest.with_name(HISTORY)
+        epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
+        if epochs >= self.interval:
+            raise InputError(
+                f"resume: {self.latest.parent} holds {epochs} epochs of a run, but no {LATEST} to go on from: train "
+                f"anew in another output_dir, from its weights by --initial_weights {self.best} if you like"
+            )
 
     def save_best(self, engine: SemiSupervisedTrainer) -> None:
         """Keep the deployed network's weights when this epoch's validation was the best so far."""

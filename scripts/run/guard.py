@@ -61,6 +61,9 @@ class RunGuard:
             if "tracking_uri" in workflow.parser and distributed.active():
                 raise InputError("tracking: each of the processes would record a run of its own: leave --tracking out")
         check_parameters(parameters)
+        for name, folder in ("output_dir", output_dir), ("dataset_dir", dataset_dir):
+            if folder is not None and not isinstance(folder, (str, Path)):
+                raise InputError(f"{name} came as {folder!r}, for its name looks like a value: put ./ before it")
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)
             if resume is not None and not (workflow is not None and hosted(workflow.parser)):

@@ -101,7 +101,7 @@ class RunRecord:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         if as_bool(resume, "resume") and path.is_file():
-            compare(json.loads(path.read_text()), record, output_dir)
+            compare(read_record(path), record, output_dir)
         else:
             atomic_write(path, json.dumps(record, indent=1).encode())
         if not datalist.get("unlabeled") and parameters.get("unlabelled_batch_size"):
@@ -117,6 +117,22 @@ class RunRecord:
                 Path(output_dir).resolve(),
             ),
         )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a run wrote down when it started.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        record = json.loads(path.read_text())
+        return record | {part: dict(record[part]) for part in ("parameters", "definitions", "data")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}), so it cannot be told whether this would be the same run: put it back from a "
+            "copy, or train anew in another output_dir"
+        ) from error
 
 
 def parameter_count(count: int) -> str:

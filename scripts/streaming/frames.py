@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scripts.data.decode import Decoded, decode
+from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.inputs import images_without_masks, tell_masks
 from scripts.streaming.video import pyav
@@ -86,7 +87,7 @@ class FrameFolder(Source):
     read is passed over.
 
     Raises:
-        InputError: no such folder, no picture in it, or two of one stem.
+        InputError: no such folder, no picture in it, a volume, or two of one stem.
     """
 
     def __init__(self, path: Path, rate: Fraction = RATE) -> None:
@@ -96,6 +97,12 @@ class FrameFolder(Source):
         self.total = len(self.paths)
         if not self.total:
             raise InputError(f"{path} holds no picture (PNG, JPEG, TIFF, BMP): correct --input")
+        volume = next((file for _, file in self.paths if _is_volume(file)), None)
+        if volume is not None:
+            raise InputError(
+                f"{volume} is a volume, and a frame is one picture: move it elsewhere (`monai.bundle run inferring` "
+                "predicts volumes)"
+            )
 
     def __iter__(self) -> Iterator[Frame]:
         for number, (stem, path) in enumerate(self.paths):
@@ -105,6 +112,14 @@ class FrameFolder(Source):
                 self.failed(error)
             else:
                 yield Frame(number, stem, float(number / self.rate), decoded)
+
+
+def _is_volume(path: Path) -> bool:
+    """Whether a file holds several slices; one whose header is damaged is passed over later, as any frame."""
+    try:
+        return is_volume(path)
+    except InputError:
+        return False
 
 
 class VideoFile(Source):

@@ -128,6 +128,16 @@ def test_another_network_or_a_damaged_file_is_refused(tmp_path):
         run(tmp_path, resume=True)
 
 
+def test_a_run_whose_checkpoint_is_lost_is_not_begun_anew_over_its_weights(tmp_path):
+    """The mend that a damaged checkpoint calls for must not cost the weights."""
+    run(tmp_path, max_epochs=2)
+    (tmp_path / "latest.pt").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="2 epochs of a run, but no latest.pt .* --initial_weights .*model.pt"):
+        run(tmp_path, resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_where_no_checkpoint_was_written_yet_a_resumed_run_starts_from_the_beginning(tmp_path):
     assert run(tmp_path / "elsewhere", resume=True).state.iteration == 15
 

@@ -66,10 +66,12 @@ class OverflowsAt(BreaksAt):
         return losses
 
 
-def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path):
+@pytest.mark.parametrize("amp, mend", [(False, "or lower"), (True, "or pass --amp false, or lower")])
+def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path, amp, mend):
     handlers = [StopOnNonFinite(50), Checkpoints(str(tmp_path))]
-    with pytest.raises(InputError, match="the loss or its gradient became NaN or infinite at iteration 6, whose batch"):
-        trainer(OverflowsAt, train_handlers=handlers, max_norm=1.0).run()
+    said = f"the loss or its gradient became NaN or infinite at iteration 6, whose batch .* {mend} learning_rate"
+    with pytest.raises(InputError, match=said):
+        trainer(OverflowsAt, train_handlers=handlers, max_norm=1.0, amp=amp).run()
     saved = torch.load(tmp_path / "latest.pt", weights_only=True)
     assert saved["epoch"] == 1 and all(torch.isfinite(value).all() for value in saved["network"].values())
 

@@ -120,6 +120,16 @@ def test_a_run_of_before_a_parameter_was_recorded_is_resumed(data, tmp_path):
     workflow(dataset_dir=str(data), output_dir=str(output), max_epochs=1, resume=True).run()
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"parameters": 1}'], ids=["cut", "list", "other"])
+def test_a_damaged_record_is_named(data, tmp_path, content):
+    output = finished(data, tmp_path)
+    (output / "run.json").write_text(content)
+    made = workflow(dataset_dir=str(data), output_dir=str(output), max_epochs=1, resume=True)
+    with pytest.raises(Exception) as caught:
+        made.run()
+    assert "run.json is damaged" in error_text(caught.value) and "another output_dir" in error_text(caught.value)
+
+
 def test_other_labelled_images_are_not_resumed(data, tmp_path):
     output = finished(data, tmp_path)
     splits = json.loads((data / "splits.json").read_text())

@@ -5,6 +5,7 @@
 from fractions import Fraction
 
 import av
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +43,13 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path):
     assert [(frame.name, frame.seconds) for frame in source] == [("frame_1", 0), ("frame_2", 0.08), ("frame_10", 0.24)]
     assert source.total == 4 and source.undecodable == 1 and "frame_3.png" in source.trouble
     assert sorted(["b10", "b9", "a", "10", "9"], key=natural) == ["9", "10", "a", "b9", "b10"]
+
+
+def test_a_volume_is_no_frame(tmp_path):
+    Image.fromarray(scenes(1)[0]).save(tmp_path / "frame_1.png")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 3), np.uint8), np.eye(4)), tmp_path / "knee.nii.gz")
+    with pytest.raises(InputError, match="knee.nii.gz is a volume, and a frame is one picture"):
+        open_source(tmp_path)
 
 
 def test_masks_beside_frames_are_no_frames(tmp_path, caplog):
