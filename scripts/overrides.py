@@ -70,8 +70,8 @@ def check(workflow: ConfigWorkflow) -> None:
 
 
 def check_given(values: Mapping[str, Any]) -> None:
-    """Refuse an empty value of the command line: MONAI leaves ``--method#contrast None`` out without a word; and a plain
-    one with ``#``, which MONAI rewrites to ``::``, so that another folder would be read or written.
+    """Refuse an empty value of the command line, for MONAI leaves ``--method#contrast None`` out without a word, and a
+    plain one with ``#``, which MONAI rewrites to ``::``, so that another folder would be read or written.
 
     Raises:
         InputError: naming the key, and how MONAI takes it.
