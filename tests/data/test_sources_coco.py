@@ -18,6 +18,7 @@ from tests.folders import pairs, save
 
 SIZE = (12, 10)  # width, height
 SQUARE = [2, 3, 8, 3, 8, 7, 2, 7]
+WHOLE = [0, 0, 12, 0, 12, 10, 0, 10]
 
 
 def coco(root, annotations, categories=({"id": 3, "name": "cat"}, {"id": 1, "name": "dog"}), name="coco.json"):
@@ -68,7 +69,6 @@ def test_run_lengths_say_the_same_pixels(tmp_path):
 
 
 def test_smaller_objects_lie_on_top_and_crowds_are_ignored_below_all(tmp_path):
-    whole = [0, 0, 12, 0, 12, 10, 0, 10]
     crowd = np.zeros(SIZE, bool)
     crowd[:4] = True
     annotations = [
@@ -78,8 +78,89 @@ def test_smaller_objects_lie_on_top_and_crowds_are_ignored_below_all(tmp_path):
     ]
     mask = mask_of(coco(tmp_path, annotations))
     assert mask[4, 4] == 1 and mask[2, 3] == 2 and mask[0, 0] == 255 and mask[11, 9] == 0
-    mask = mask_of(coco(tmp_path, [{"segmentation": [whole], "category_id": 1}, {"segmentation": [whole]}]))
+    mask = mask_of(coco(tmp_path, [{"segmentation": [WHOLE], "category_id": 1}, {"segmentation": [WHOLE]}]))
     assert (mask == 2).all()  # equal areas: the later one
+
+
+def change(root, **parts):
+    """The file of :func:`coco` with other parts."""
+    path = root / "coco.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+    return root
+
+
+def test_background_and_ignore_are_no_classes(tmp_path):
+    names = ("Background", "dog", "ignore", "cat")
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    shapes = [
+        {"segmentation": [WHOLE], "category_id": 2},
+        {"segmentation": [SQUARE], "category_id": 3},
+        {"segmentation": [[4, 4, 6, 4, 6, 6, 4, 6]], "category_id": 0},
+    ]
+    root = coco(tmp_path, shapes, categories)
+    mask = mask_of(root)
+    assert (mask[4, 4], mask[2, 3], mask[0, 0]) == (0, 2, 255)  # a hole in a cat
+    assert read_source(root).class_names == {0: "background", 1: "dog", 2: "cat"}
+    with pytest.raises(InputError, match="coco.json have 0 labels beside background and ignore, but 1 to 254 can"):
+        read_source(coco(tmp_path, [], categories[:1]))
+
+
+def test_a_category_that_only_holds_others_is_left_out(tmp_path, caplog):
+    categories = [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "pets"},
+        {"id": 2, "name": "dog", "supercategory": "dog"},
+    ]
+    root = coco(tmp_path, [{"segmentation": [SQUARE], "category_id": 1}], categories)
+    assert mask_of(root).max() == 1 and read_source(root).class_names == {0: "background", 1: "cat", 2: "dog"}
+    assert "coco.json: the category 'pets' is no class, for others belong to it" in caplog.text
+    caplog.clear()
+    used = coco(tmp_path, [{"segmentation": [SQUARE], "category_id": "0"}], categories)
+    assert read_source(used).class_names == {0: "background", 1: "pets", 2: "cat", 3: "dog"} and not caplog.text
+
+
+def test_ids_of_categories_may_be_text_or_floats(tmp_path):
+    for number, written in enumerate(("3", 3.0, "1")):
+        mask = mask_of(coco(tmp_path / str(number), [{"segmentation": [SQUARE], "category_id": written}]))
+        assert mask.max() == (1 if written == "1" else 2)
+
+
+def test_marks_written_as_text_count_as_the_numbers_they_are(tmp_path):
+    lower = {"segmentation": [SQUARE], "z_order": 0}
+    upper = {"segmentation": [WHOLE], "z_order": "1", "category_id": 1, "iscrowd": None}
+    assert (mask_of(coco(tmp_path / "order", [lower, upper])) == 1).all()
+    assert mask_of(coco(tmp_path / "crowd", [lower | {"iscrowd": "0"}])).max() == 2
+
+
+def test_annotations_of_no_listed_image_are_a_problem(tmp_path):
+    strays = [{"segmentation": [SQUARE], "image_id": number} for number in range(100, 107)]
+    root = coco(tmp_path, [{"segmentation": [SQUARE]}, *strays])
+    ((path, reason),) = read_source(root).problems
+    assert path == str(root / "coco.json")
+    assert reason.startswith(
+        "7 of its 8 annotations (id 1, 2, 3, 4, 5, ...) are for images that it does not list (image_id 100, 101, 102, "
+        "103, 104, ...): correct image_id"
+    )
+    ((_, reason),) = read_source(change(root, annotations=["text"])).problems
+    assert reason.startswith("1 of its 1 annotations (id None)")
+
+
+def test_images_of_one_id_or_none_are_refused(tmp_path):
+    image = {"id": 5, "file_name": "a.png", "width": SIZE[0], "height": SIZE[1]}
+    root = change(coco(tmp_path, []), images=[image, image | {"file_name": "b.png", "id": "5"}])
+    with pytest.raises(InputError, match="coco.json gives the id 5 to two images, a.png and b.png: list every image"):
+        read_source(root)
+    del image["id"]
+    ((_, reason),) = read_source(change(root, images=[image])).problems
+    assert reason.startswith("an image needs id, file_name")
+
+
+def test_a_file_of_boxes_is_told_once(tmp_path):
+    box = {"bbox": [2, 3, 6, 4]}
+    root = coco(tmp_path, [box, box | {"segmentation": []}])
+    with pytest.raises(InputError, match="coco.json holds boxes only; segmentations are needed"):
+        read_source(root)
+    assert read_source(coco(tmp_path, [box, {"segmentation": [SQUARE]}])).problems == []  # told when it is drawn
 
 
 def few(root, annotated, listed, others=0, side="train"):
@@ -199,6 +280,10 @@ def test_images_that_are_listed_by_another_path_are_listed(tmp_path):
         ({"segmentation": {"size": [12, 10], "counts": [120]}}, "its size is"),
         ({"segmentation": {"size": [10, 12], "counts": "%%%"}}, "no valid segmentation|annotation 0"),
         ({"segmentation": [SQUARE], "category_id": 9}, "annotation 0 has an unknown category"),
+        ({"segmentation": [SQUARE], "category_id": [3]}, "annotation 0 has an unknown category"),
+        ({"segmentation": [SQUARE], "category_id": "cat"}, "annotation 0 has an unknown category"),
+        ({"segmentation": [SQUARE], "z_order": [1]}, "annotation 0 has an iscrowd or z_order that is no number"),
+        ({"segmentation": [SQUARE], "z_order": "top"}, "annotation 0 has an iscrowd or z_order that is no number"),
     ],
 )
 def test_broken_annotations(tmp_path, annotation, message):

@@ -4,20 +4,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from scripts.data.files import Collection, Item
+from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sources.words import split_word
+from scripts.errors import InputError
 
 #: A file or series folder; a function that draws the mask (X, Y) uint8; or files by the stem of the DICOM instance.
 Label = str | Callable[[], np.ndarray] | dict[str, str]
 MOST_CLASSES = 254  # beside background, of objects that are drawn
 MOST_PIXELS = 2**30  # of an image that they are drawn for
+#: names of labels, in small letters, that are no classes of their own
+RESERVED = {"background": 0, "ignore": IGNORE_INDEX}
 Problem = tuple[str, str]  # the file and what is wrong with it
+Key = TypeVar("Key")
 
 
 @dataclass
@@ -78,6 +84,40 @@ class Source:
     legend_file: str = ""
     problems: list[Problem] = field(default_factory=list)
     left_out: list[Problem] = field(default_factory=list)
+
+
+def shown(texts: Sequence[str], most: int) -> str:
+    """The first of many texts, for a message."""
+    return ", ".join([*texts[:most], *(["..."] if len(texts) > most else [])])
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a label is no class of its own, however it is capitalised."""
+    return name.strip().lower() in RESERVED
+
+
+def classes_of(names: Mapping[Key, str], source: str) -> dict[Key, int]:
+    """The class of each label by its key: 1, 2, ... in their order, but those of ``RESERVED``.
+
+    Args:
+        names: of the labels.
+        source: who names them, for messages.
+
+    Raises:
+        InputError: there is none to be a class, or more than can be.
+    """
+    own = [key for key, name in names.items() if not is_reserved(name)]
+    if not 0 < len(own) <= MOST_CLASSES:
+        raise InputError(
+            f"{source} {len(own)} labels beside {' and '.join(RESERVED)}, but 1 to {MOST_CLASSES} can be classes."
+        )
+    known = {key: k for k, key in enumerate(own, start=1)}
+    return known | {key: RESERVED[name.strip().lower()] for key, name in names.items() if key not in known}
+
+
+def class_names(classes: Mapping[Key, int], names: Mapping[Key, str]) -> dict[int, str]:
+    """The names of the classes of :func:`classes_of`, by class, without background and what is ignored."""
+    return {k: names[key] for key, k in classes.items() if 0 < k < IGNORE_INDEX}
 
 
 def from_collection(collection: Collection, root: Path, layout: str, text: str) -> Source:

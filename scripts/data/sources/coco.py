@@ -8,7 +8,9 @@ Source: the COCO data format, cocodataset.org; polygons are drawn by pycocotools
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,15 @@ from PIL import Image
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Source, folder_below
+from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below, shown
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
+SHOWN = 5  # ids in a message
+
+logger = logging.getLogger("less_net")
 
 
 def find_coco(tree: Tree) -> list[str]:
@@ -35,10 +40,12 @@ def find_coco(tree: Tree) -> list[str]:
 def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     """Reads one or more COCO files.
 
-    Categories become the classes 1, 2, ... in the order of their ids. Annotations are painted the largest first, so
-    that of overlapping ones the smaller lies on top; among equals, the later one does. Areas of ``iscrowd`` are ignored
-    where nothing else lies on them. The files' names (``instances_train.json``, ``instances_val.json``) or folders may
-    pin the split; for that, and for images without annotations, see :func:`~scripts.data.sources.unlisted.settle`.
+    Categories become the classes 1, 2, ... in the order of their ids; ``background`` is 0 and ``ignore`` is ignored. A
+    category that others belong to and no annotation has (Roboflow writes one) is left out with a warning. Annotations
+    are painted the largest first, so that of overlapping ones the smaller lies on top; among equals, the later one
+    does. Areas of ``iscrowd`` are ignored where nothing else lies on them. The files' names
+    (``instances_train.json``, ``instances_val.json``) or folders may pin the split; for that, and for images without
+    annotations, see :func:`~scripts.data.sources.unlisted.settle`.
 
     Args:
         tree: what is in the folder.
@@ -46,22 +53,27 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
         unannotated: what images without annotations are.
 
     Raises:
-        InputError: a file is no valid COCO file, or the files differ in their categories.
+        InputError: a file is no valid COCO file, holds boxes only or gives images one id, or the files differ in their
+            categories, or these cannot be classes.
     """
     contents = {name: _read(tree.path(name)) for name in listings}
-    categories = _categories(contents, tree)
-    classes = {number: index for index, number in enumerate(sorted(categories), start=1)}
+    categories = _without_parents(_categories(contents, tree), contents)
+    classes = classes_of(dict(sorted(categories.items())), f"The COCO files {', '.join(listings)} have")
     listed, problems, failed = [], [], []
     for name, content in contents.items():
         made, wrong = _entries(tree, name, content, classes)
         listed += made
-        problems += [(tree.path(name), reason) for _, reason in wrong]
+        problems += [(tree.path(name), reason) for reason in [*_strays(content), *(why for _, why in wrong)]]
         failed += [image for image, _ in wrong]
-    names = {classes[number]: name for number, name in categories.items()}
-    return settle(tree, "COCO", listed, failed, names, problems, unannotated)
+    return settle(tree, "COCO", listed, failed, class_names(classes, categories), problems, unannotated)
 
 
 def _read(path: str) -> dict[str, Any]:
+    """The content of a file, each of its annotations a dictionary.
+
+    Raises:
+        InputError: it is no COCO file, :func:`_check_ids` or :func:`_check_shapes` refuses it.
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -69,7 +81,54 @@ def _read(path: str) -> dict[str, Any]:
     for part in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
             raise InputError(f"{path} has no list '{part}', so it is no COCO file: correct or remove it.")
+    content["annotations"] = [one if isinstance(one, dict) else {} for one in content["annotations"]]
+    _check_ids(content["images"], path)
+    _check_shapes(content["annotations"], path)
     return content
+
+
+def _check_ids(images: list[Any], path: str) -> None:
+    """Refuses images of one id, each of which would get the shapes of all.
+
+    Raises:
+        InputError: naming the first two.
+    """
+    found: dict[str, str] = {}
+    for image in images:
+        if isinstance(image, dict) and image.get("id") is not None:
+            number, name = str(image["id"]), str(image.get("file_name", ""))
+            if number in found:
+                raise InputError(
+                    f"{path} gives the id {number} to two images, {found[number]} and {name}: list every image once, "
+                    "with an id of its own, and give its annotations that image_id."
+                )
+            found[number] = name
+
+
+def _check_shapes(annotations: list[dict[str, Any]], path: str) -> None:
+    """Refuses a file for detection.
+
+    Raises:
+        InputError: all annotations are boxes.
+    """
+    if annotations and all(one.get("bbox") and not one.get("segmentation") for one in annotations):
+        raise InputError(
+            f"{path} holds boxes only; segmentations are needed (polygons or run lengths): outline the objects and "
+            "export them as instance segmentation."
+        )
+
+
+def _strays(content: dict[str, Any]) -> Iterable[str]:
+    """What is wrong with annotations for images that the file does not list: to drop them would make background."""
+    known = {str(image.get("id")) for image in content["images"] if isinstance(image, dict)}
+    strays = [one for one in content["annotations"] if str(one.get("image_id")) not in known]
+    if strays:
+        different = (list(dict.fromkeys(str(one.get(key)) for one in strays)) for key in ("id", "image_id"))
+        ids, images = (shown(texts, SHOWN) for texts in different)
+        yield (
+            f"{len(strays)} of its {len(content['annotations'])} annotations (id {ids}) are for images that it does "
+            f"not list (image_id {images}): correct image_id, add the images, or remove the annotations"
+        )
 
 
 def _categories(contents: dict[str, dict[str, Any]], tree: Tree) -> dict[int, str]:
@@ -83,9 +142,33 @@ def _categories(contents: dict[str, dict[str, Any]], tree: Tree) -> dict[int, st
         if index and its != found:
             raise InputError(f"{tree.path(name)} has other categories than {next(iter(contents))}: make them equal.")
         found = its
-    if not 0 < len(found) <= MOST_CLASSES:
-        raise InputError(f"The COCO files have {len(found)} categories: 1 to {MOST_CLASSES} can be classes.")
     return found
+
+
+def _without_parents(categories: dict[int, str], contents: dict[str, dict[str, Any]]) -> dict[int, str]:
+    """The categories without those that others belong to and no annotation has, which are told of."""
+    used = {_category(one, categories) for content in contents.values() for one in content["annotations"]}
+    listed = [one for content in contents.values() for one in content["categories"]]
+    belong = {(str(one.get("name")), str(one["supercategory"])) for one in listed if one.get("supercategory")}
+    parents = {parent for name, parent in belong if parent != name}
+    unused = [number for number, name in categories.items() if name in parents and number not in used]
+    if unused:
+        logger.warning(
+            "%s: the category %s is no class, for others belong to it as their supercategory and no annotation has it.",
+            ", ".join(contents),
+            ", ".join(f"'{categories[number]}'" for number in unused),
+        )
+    return {number: name for number, name in categories.items() if number not in unused}
+
+
+def _category(annotation: dict[str, Any], known: Mapping[Any, Any]) -> Any:
+    """The category of an annotation as ``known`` has it; its id may be written as text. None if it is not there."""
+    number = annotation.get("category_id")
+    try:
+        found = number if number in known else int(number) if isinstance(number, str) else None
+    except (TypeError, ValueError):  # a list; a word
+        return None
+    return found if found in known else None
 
 
 def _entries(
@@ -94,8 +177,7 @@ def _entries(
     """The images, and the names of those that cannot be used, with the reason."""
     annotations = defaultdict(list)
     for annotation in content["annotations"]:
-        if isinstance(annotation, dict):
-            annotations[str(annotation.get("image_id"))].append(annotation)
+        annotations[str(annotation.get("image_id"))].append(annotation)
     find, source = Finder(tree), tree.path(listing)
     beside = Path(listing).parent.as_posix()
     side = side_of(Path(listing).stem) or side_of(beside)
@@ -103,25 +185,37 @@ def _entries(
     for image in content["images"]:
         name = str(image.get("file_name", "")) if isinstance(image, dict) else ""
         try:
-            size = (int(image["width"]), int(image["height"]))
-            if not name or min(size) < 1 or size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
-            wrong.append((name, f"an image needs file_name, width and height: {str(image)[:80]}"))
+            size = _size(image)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            wrong.append((name, f"an image needs id, file_name, width and height: {str(image)[:80]}"))
             continue
         path = find(name, beside)
         if path is None:
             wrong.append((name, f"the image {name} that it lists is not there, or there are several of that name"))
             continue
-        drawn = annotations.get(str(image.get("id")), [])
+        drawn = annotations.get(str(image["id"]), [])
         label = partial(paint, drawn, size, classes, source)
         entry = Entry(stem(path), (path,), label, side=side, folder=folder_below(path, tree.root))
         listed.append(Listed(entry, listing, bool(drawn)))
     return listed, wrong
 
 
+def _size(image: Any) -> tuple[int, int]:
+    """Width and height of a listed image.
+
+    Raises:
+        KeyError, OverflowError, TypeError, ValueError: they, its id or its name are missing or cannot be used.
+    """
+    size = (int(image["width"]), int(image["height"]))
+    if not image["file_name"] or image["id"] is None or min(size) < 1:
+        raise ValueError
+    if size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
+        raise ValueError
+    return size
+
+
 def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dict[Any, int], source: str) -> np.ndarray:
-    """The mask (X, Y) uint8 of an image: class indices, 255 where a crowd lies on background.
+    """The mask (X, Y) uint8 of an image: class indices, 255 where a crowd, or what is ignored, lies on background.
 
     Args:
         annotations: the image's annotations; of those with another ``z_order`` the higher lie on top.
@@ -130,20 +224,29 @@ def paint(annotations: list[dict[str, Any]], size: tuple[int, int], classes: dic
         source: the COCO file, for messages.
 
     Raises:
-        InputError: an annotation has no outline, a broken one, or an unknown category.
+        InputError: an annotation has no outline, a broken one, an unknown category, or no number where one is needed.
     """
     layers = []
     for annotation in annotations:
         area = _outline(annotation, size, source)
-        if annotation.get("category_id") not in classes:
-            raise InputError(f"{source}: annotation {annotation.get('id')} has an unknown category: correct it.")
-        crowd = bool(annotation.get("iscrowd", 0))
-        order = (not crowd, annotation.get("z_order", 0), -int(area.sum()))
-        layers.append((order, area, IGNORE_INDEX if crowd else classes[annotation["category_id"]]))
+        value, height = _value(annotation, classes, source)
+        layers.append(((value != IGNORE_INDEX, height, -int(area.sum())), area, value))
     mask = np.zeros(size, dtype=np.uint8)
     for _, area, value in sorted(layers, key=lambda layer: layer[0]):
         mask[area] = value
     return mask
+
+
+def _value(annotation: dict[str, Any], classes: dict[Any, int], source: str) -> tuple[int, float]:
+    """The value that an annotation is painted with, and its ``z_order``."""
+    category, told = _category(annotation, classes), f"{source}: annotation {annotation.get('id')}"
+    if category is None:
+        raise InputError(f"{told} has an unknown category: correct it.")
+    try:
+        crowd, height = int(annotation.get("iscrowd") or 0), float(annotation.get("z_order") or 0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{told} has an iscrowd or z_order that is no number ({error}): correct it.") from None
+    return IGNORE_INDEX if crowd else classes[category], height
 
 
 def _outline(annotation: dict[str, Any], size: tuple[int, int], source: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from PIL import Image
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import MOST_CLASSES, MOST_PIXELS, Entry, Source, folder_below
+from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below, is_reserved
 from scripts.data.sources.coco import paint
 from scripts.data.sources.strokes import Stroke, draw_strokes, scribble_labels
 from scripts.data.sources.tree import Finder, Tree
@@ -33,7 +33,6 @@ HEAD = 4096  # bytes in which they stand
 AREAS = ("polygon", "box", "ellipse", "mask")
 LINES = ("polyline", "points")
 OTHERS = ("cuboid", "skeleton")
-BACKGROUND, IGNORED = "background", "ignore"
 CORNERS = 90  # of the polygon that stands for an ellipse
 
 logger = logging.getLogger("less_net")
@@ -79,7 +78,7 @@ def read_cvat(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
         logger.warning(
             "%s has shapes that are no areas or scribbles of a class, which are passed over: %s.", told, kinds
         )
-    names = {k: label for label, k in classes.items() if 0 < k < IGNORE_INDEX}
+    names = class_names(classes, {label: label for label in classes})
     return settle(tree, "CVAT", listed, failed, names, problems, unannotated)
 
 
@@ -106,7 +105,7 @@ def _labels(contents: dict[str, ElementTree.Element], kinds: tuple[str, ...]) ->
 def _pass_over(contents: dict[str, ElementTree.Element]) -> Counter[str]:
     """Takes the shapes that are of no use out of the images, and counts them by kind."""
     lines, areas = set(_labels(contents, LINES)), set(_labels(contents, AREAS))
-    known = {label for label in lines | areas if label.lower() in (BACKGROUND, IGNORED)}
+    known = {label for label in lines | areas if is_reserved(label)}
     scribbles = scribble_labels(lines, areas - known, known)
     passed: Counter[str] = Counter()
     for root in contents.values():
@@ -129,13 +128,7 @@ def _classes(contents: dict[str, ElementTree.Element]) -> dict[str, int]:
                 labels[(label.findtext("name") or "").strip()] = None
     labels |= areas | lines
     labels.pop("", None)
-    lesions = [name for name in labels if name.lower() not in (BACKGROUND, IGNORED)]
-    if not 0 < len(lesions) <= MOST_CLASSES:
-        raise InputError(
-            f"{', '.join(contents)} of CVAT: {len(lesions)} labels, but 1 to {MOST_CLASSES} can be classes."
-        )
-    known = {name: k for k, name in enumerate(lesions, start=1)}
-    return known | {name: 0 if name.lower() == BACKGROUND else IGNORE_INDEX for name in labels if name not in known}
+    return classes_of({name: name for name in labels}, f"{', '.join(contents)} of CVAT:")
 
 
 def _listed(tree: Tree, listing: str, image: ElementTree.Element, find: Finder, classes: dict[str, int]) -> Listed:
@@ -188,10 +181,7 @@ def _mask(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict[str
             order = int(shape.get("z_order", 0))
         except (KeyError, ValueError, OverflowError) as error:
             raise InputError(_not_drawn(source, number, shape, error)) from None
-        crowd = classes[label] == IGNORE_INDEX
-        annotations.append(
-            {"id": number + 1, "category_id": label, "segmentation": area, "iscrowd": crowd, "z_order": order}
-        )
+        annotations.append({"id": number + 1, "category_id": label, "segmentation": area, "z_order": order})
     return paint(annotations, size, classes, source)
 
 
