@@ -132,6 +132,35 @@ def test_one_of_several_masks_is_to_be_merged(tmp_path, name):
     assert Path(path).stem == name and "several masks of images/a.png: merge them into one mask" in reason
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/Mu\u0308ller.png", "masks/M\u00fcller.png"),
+        ("images/Mu\u0308ller/1.png", "masks/M\u00fcller/1.png"),
+        ("images/IMG_0.JPG", "masks/img_0.png"),
+        ("images/P1/a.png", "masks/p1/A_Mask.png"),
+        ("images/a.jpg", "masks/a.jpg.png"),
+        ("images/a.JPG", "masks/A.jpg_mask.png"),
+        ("images/a.png.jpg", "masks/a.png"),
+    ],
+)
+def test_names_that_programs_have_changed_are_matched_where_one_image_is_meant(tmp_path, image, mask):
+    touch(tmp_path, image, mask, "images/b.png", "masks/b.png")
+    assert (image, mask) in listed(tmp_path).values()
+
+
+def test_exact_names_come_first_and_several_that_are_alike_are_told(tmp_path):
+    root = touch(tmp_path / "exact", *(f"{kind}/{name}.png" for kind in ("images", "masks") for name in ("a", "A")))
+    assert set(listed(root).values()) == {(f"images/{name}.png", f"masks/{name}.png") for name in ("a", "A")}
+    root = touch(tmp_path / "alike", "images/IMG_0.png", "images/img_0.jpg.png", "masks/Img_0.png")
+    ((path, reason),) = read_source(root).problems
+    assert path == str(root / "masks/Img_0.png") and "the names of several images differ little from it" in reason
+    assert "images/IMG_0.png (in capitals)" in reason and "img_0.jpg.png (in a suffix inside the name)" in reason
+    root = touch(tmp_path / "folders", "images/p1/a.png", "images/p2/a.png", "masks/A.png", "masks/p1/a.png")
+    ((path, _),) = read_source(root).problems
+    assert path == str(root / "masks/A.png")
+
+
 def test_the_endings_that_messages_name_are_understood():
     for ending in MASK_ENDINGS.replace(" or ", ", ").split(", "):
         assert split_word(f"a{ending}") == ("label", "a")

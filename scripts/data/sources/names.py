@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from scripts.data.files import is_nifti, stem
@@ -18,7 +19,7 @@ from scripts.data.listings import read_splits_json
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source
 from scripts.data.sources.tree import Tree
-from scripts.data.sources.words import NUMBERED, split_word
+from scripts.data.sources.words import NUMBERED, difference, plain, split_word
 
 LOSSY = (".jpg", ".jpeg")
 #: folders that annotation programs put beside the masks of classes
@@ -59,6 +60,15 @@ def _text(path: PurePosixPath) -> str:
     return "" if str(path) == "." else str(path)
 
 
+def _plain(place: Place) -> Place:
+    return plain(place[0]), plain(place[1])
+
+
+def _anywhere(part: Part) -> list[Place]:
+    """Its places if the folder does not count."""
+    return [("*", name) for _, name in part.places]
+
+
 def part_of(path: str, name: str, folders: dict[str, str]) -> Part:
     """The part that the file or series at ``path`` is.
 
@@ -89,7 +99,7 @@ class Matcher:
         for image in images:
             folder, name = image.places[0]
             self.exact[image.places[0]] = image
-            for place in {*image.places[1:], *(("*", name) for _, name in image.places)}:
+            for place in {*image.places[1:], *_anywhere(image)}:
                 self.loose[place].append(image)
             for above in [folder, *(_text(path) for path in PurePosixPath(folder).parents)]:
                 if above or not folder:
@@ -97,16 +107,33 @@ class Matcher:
             if image.path in series:
                 for where in {folder, f"{folder}/{name}".strip("/")}:
                     self.stacks[where].append(image)
-        self.series = series
+        self.images, self.series = images, series
+
+    @cached_property
+    def alike(self) -> dict[Place, list[Part]]:
+        """The images by their places as :func:`~scripts.data.sources.words.plain` writes them."""
+        found: dict[Place, list[Part]] = defaultdict(list)
+        for image in self.images:
+            for place in {_plain(place) for place in (*image.places, *_anywhere(image))}:
+                found[place].append(image)
+        return found
 
     def image_of(self, annotation: Part) -> Part | None:
-        """The one image with the annotation's place; else the only one of its name; else that below its folder."""
+        """The one image with the annotation's place; else the only one of its name; else that below its folder; else
+        the only one that is spelt alike."""
         for place in annotation.places:
             if place in self.exact:
                 return self.exact[place]
-        tries = [*annotation.places, *(("*", name) for _, name in annotation.places)]
+        tries = [*annotation.places, *_anywhere(annotation)]
         tries += [("/", f"{folder}/{name}".strip("/")) for folder, name in annotation.places]
-        return next((self.loose[place][0] for place in tries if len(self.loose.get(place, ())) == 1), None)
+        found = next((self.loose[place] for place in tries if len(self.loose.get(place, ())) == 1), None)
+        found = found or self.alike_of(annotation)
+        return found[0] if len(found) == 1 else None
+
+    def alike_of(self, annotation: Part) -> list[Part]:
+        """The images whose places, or else names, ``plain`` writes as it does the annotation's."""
+        tries = map(_plain, (*annotation.places, *_anywhere(annotation)))
+        return next((self.alike[place] for place in tries if place in self.alike), [])
 
     def instance_of(self, annotation: Part) -> tuple[Part, str] | None:
         """The series, and the stem of the file in it, that a single mask of a slice belongs to."""
@@ -204,6 +231,10 @@ def _why_no_image(part: Part, matcher: Matcher) -> str:
     image = matcher.image_of(replace(part, names=names)) if names else None
     if image is not None:
         return f"it seems to be one of several masks of {image.path}: merge them into one mask, each class a value"
+    alike = [image for image in matcher.alike_of(part) if not {*image.names} & {*part.names}]
+    if len(alike) > 1:
+        told = [f"{image.path} (in {difference(part.names, image.names)})" for image in alike[:2]]
+        return f"the names of several images differ little from it, {' and '.join(told)}: rename it as its image is"
     return "there is no image of that name, or there are several: add or rename one"
 
 

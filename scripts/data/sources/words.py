@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+
+from scripts.data.files import is_image_name, stem_of_name
 
 WORDS = {
     "image": "images? imgs? im imagestr imagests frames? jpegimages photos? pictures? scans? inputs?",
@@ -34,6 +37,33 @@ def split_word(name: str) -> tuple[str | None, str]:
             if match:
                 return role, match.group(1) if match.groups() else ""
     return None, name
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _small(name: str) -> str:
+    return _composed(_composed(name).casefold())
+
+
+def plain(name: str) -> str:
+    """A name without what programs change in it: capitals, the form in which accents are stored (a Mac has its own),
+    and an image suffix that stays inside the name.
+
+    Example:
+        >>> plain("IMG_0"), plain("a.jpg"), plain("Mu\u0308ller")
+        ('img_0', 'a', 'müller')
+    """
+    name = _small(name)
+    return stem_of_name(name) if is_image_name(name) else name
+
+
+def difference(names: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """What two files differ in, of whose possible names two are :func:`plain` the same."""
+    ways = {"the form of accents": _composed, "capitals": _small, "a suffix inside the name": plain}
+    same = (way for way, write in ways.items() if {write(name) for name in names} & {write(other) for other in others})
+    return next(same, "its folder")
 
 
 def is_numbered_mask(name: str) -> bool:
