@@ -138,6 +138,19 @@ def test_a_full_disk_or_a_closed_folder_ends_in_a_sentence(tmp_path):
         prepare(source, tmp_path / "file" / "out", Options(copy=True))
 
 
+def test_a_table_that_lists_an_image_twice_is_told_by_its_rows(tmp_path):
+    root, lines = tmp_path / "src", ["image,mask"]
+    for index, (image, mask) in enumerate(pairs(8)):
+        save(root / f"images/{index}.png", image)
+        save(root / f"masks/{index}.png", mask * 255)
+        lines.append(f"images/{index}.png,masks/{index}.png")
+    (root / "t.csv").write_text("\n".join([*lines, lines[1]]))
+    message = refused(root, "images/0.png: row 2 of t.csv and row 10 of t.csv list it: keep one of them")
+    assert "datalist.json" not in message
+    report, _ = run(root, skip_broken=True)
+    assert sum(report.images.values()) == 7 and "list it" in left_out(tmp_path / "prepared")["0.png"]
+
+
 def test_a_folder_without_masks_says_how_to_name_them(tmp_path):
     for index, (image, mask) in enumerate(pairs(6)):
         save(tmp_path / f"src/Bilder/{index}.png", image)

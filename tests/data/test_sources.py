@@ -214,6 +214,17 @@ def test_rows_whose_files_are_missing_are_problems(tmp_path):
     assert len(reasons) == 3 and "row 3: 'lost.png'" in reasons[0] and "row 4" in reasons[1] and "gone" in reasons[2]
 
 
+def test_an_image_in_two_rows_is_a_problem_that_names_both(tmp_path):
+    root = touch(tmp_path, *(f"{kind}/{key}.png" for kind in "im" for key in "ab"))
+    (root / "train.csv").write_text("image,mask\ni/a.png,m/a.png\ni/b.png,m/b.png\n./i/a.png,m/b.png\n")
+    expected = (f"{root}/i/a.png", "row 2 of train.csv and row 4 of train.csv list it: keep one of them")
+    assert read_source(root).problems == [expected]
+    (root / "train.csv").write_text("image,mask\ni/a.png,m/a.png\n")
+    (root / "test.csv").write_text("image,mask\ni/b.png,m/b.png\ni/a.png,m/a.png\n")
+    ((path, reason),) = read_source(root).problems
+    assert path == expected[0] and reason.startswith("row 3 of test.csv and row 2 of train.csv list it")
+
+
 def test_a_table_without_masks_does_not_hide_the_folders(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png")
     (tmp_path / "patients.csv").write_text("image,label\nimages/a.png,malignant\n")

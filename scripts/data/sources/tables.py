@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.data.files import is_image, stem
@@ -93,11 +95,12 @@ def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
     """Reads one table, or several whose names tell the side (``train.csv``, ``test.csv``).
 
     Paths are relative to the folder; where there is no such file, the only file of that name or stem below it counts.
+    An image in several rows is a problem: which of them counts is left to people.
 
     Raises:
         InputError: a given column is missing, or some rows alone name a side.
     """
-    entries, problems = [], []
+    entries, problems, places = [], [], []
     find = Finder(tree)
     several = len(tables) > 1
     for name in tables:
@@ -109,10 +112,12 @@ def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
         columns = columns_of(rows, given)
         made, more = _entries(tree, name, rows, columns, find)
         if several:
-            for entry in made:
+            for entry in made.values():
                 entry.side = side_of(Path(name).stem)
-        entries += made
+        entries += made.values()
+        places += [(entry.name, f"row {number} of {name}") for number, entry in made.items()]
         problems += more
+    problems += repeated(places)
     masks = sum(entry.label is not None for entry in entries)
     text = f"the table {', '.join(tables)} ({len(entries)} images, {masks} with a mask)"
     return Source("csv", text, entries, problems=problems)
@@ -120,8 +125,9 @@ def read_tables(tree: Tree, tables: list[str], given: dict[str, str]) -> Source:
 
 def _entries(
     tree: Tree, table: str, rows: list[dict[str, str]], columns: dict[str, str], find: Finder
-) -> tuple[list[Entry], list[Problem]]:
-    entries, problems = [], []
+) -> tuple[dict[int, Entry], list[Problem]]:
+    """The entries by the number of their row, and what is wrong with other rows."""
+    entries, problems = {}, []
     source = tree.path(table)
     sides: list[str | None] = [None] * len(rows)
     if "split" in columns:
@@ -141,5 +147,18 @@ def _entries(
         entry.side = side
         entry.folder = folder_below(image, tree.root)
         entry.facts = {name: cells[name] for name in FACTS if cells.get(name)}
-        entries.append(entry)
+        entries[number] = entry
     return entries, problems
+
+
+def repeated(places: Iterable[tuple[str, str]]) -> list[Problem]:
+    """The images that several rows list.
+
+    Args:
+        places: image and row.
+    """
+    rows = defaultdict(list)
+    for image, row in places:
+        rows[image].append(row)
+    reason = "{} list it: keep one of them"
+    return [(image, reason.format(" and ".join(found))) for image, found in rows.items() if len(found) > 1]
