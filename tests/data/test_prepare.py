@@ -113,6 +113,9 @@ def test_names_of_any_kind(tmp_path):
         ({"values": "red=1"}, "--values has 'red=1'"),
         ({"values": "85=2"}, "leaves out class 1"),
         ({"columns": "photo"}, "--columns has 'photo'"),
+        ({"columns": "image=photo"}, "--columns is for a table with the columns photo"),
+        ({"masks": "nope"}, "--masks nope is no folder in .*src: it has none"),
+        ({"scribbles": "nope"}, "--scribbles nope is no folder"),
         ({"val_share": 0.0}, "must be positive"),
         ({"group_by": "folder"}, "lies in no sub-folder"),
         ({"group_by": "pattern:("}, "not a regular expression"),
@@ -120,6 +123,13 @@ def test_names_of_any_kind(tmp_path):
 )
 def test_bad_options(tmp_path, options, message):
     refused(mixed_folder(tmp_path / "src", pairs(6, 16)), message, **options)
+
+
+def test_columns_need_a_table_that_has_them(tmp_path):
+    source = mixed_folder(tmp_path / "src", pairs(6))
+    (source / "list.csv").write_text("Bild,Maske\ncase00.png,case00_mask.png\n")
+    message = "a table with the columns Bidl, Maske, but .* is read as the layout 'names': correct"
+    refused(source, message, columns="image=Bidl,mask=Maske")
 
 
 def test_folders_without_anything_to_train_on(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.data.sides import side_of
-from scripts.data.sources import read_source
+from scripts.data.sources import OPTIONS, read_source
 from scripts.data.sources.tree import scan
 from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask, masks_among, split_word
 from scripts.errors import InputError
@@ -116,6 +116,25 @@ def test_folders_of_any_name_can_be_declared(tmp_path):
     touch(tmp_path, "Bilder/p1/a.png", "Masken/p1/a.png", "Rest/c.png")
     folders = {"Bilder": "image", "Masken": "label"}
     assert listed(tmp_path, folders=folders) == {"p1_a": ("Bilder/p1/a.png", "Masken/p1/a.png")}
+
+
+@pytest.mark.parametrize("written", ["./Masken/", "/Masken", "{}/Masken", "{}/Bilder/../Masken", "{link}/Masken"])
+def test_declared_folders_may_be_written_in_any_way(tmp_path, written):
+    root = touch(tmp_path / "src", "Bilder/a.png", "Masken/a.png")
+    (tmp_path / "link").symlink_to(root)
+    folder = written.format(root, link=tmp_path / "link")
+    assert listed(root, folders={folder: "label"}) == {"Bilder_a": ("Bilder/a.png", "Masken/a.png")}
+
+
+@pytest.mark.parametrize("folder", ["nope", "/", ".", "..", "{}", "{}/../flat", "masks/a.png"])
+def test_declared_folders_must_be_there(tmp_path, folder):
+    patients = [f"images/p{number:02d}/b.png" for number in range(20)]
+    root, flat = touch(tmp_path / "src", "masks/a.png", *patients), touch(tmp_path / "flat", "a.png")
+    for role, option in OPTIONS.items():
+        with pytest.raises(InputError, match=f"{option} .* is no folder in .*src: name one of its folders, images"):
+            read_source(root, folders={folder.format(root): role})
+        with pytest.raises(InputError, match="it has none, so leave the option out"):
+            read_source(flat, folders={"nope": role})
 
 
 def test_masks_without_image_and_stems_that_repeat_are_problems(tmp_path):

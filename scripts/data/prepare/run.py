@@ -122,7 +122,7 @@ def _unapproved(source: Path, options: Options) -> list[Path]:
 
 def _folders(options: Options) -> dict[str, str]:
     roles = {"image": options.images, "label": options.masks, "scribble": options.scribbles}
-    return {folder.strip("/").removeprefix("./"): role for role, folder in roles.items() if folder}
+    return {folder: role for role, folder in roles.items() if folder}
 
 
 def _inspect(source: Source, options: Options) -> Progress:

@@ -13,7 +13,7 @@ from scripts.data.files import images_by_stem
 from scripts.data.layouts import find_voc, read_voc
 from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv, read_rows
 from scripts.data.sides import side_of
-from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection
+from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection, shown
 from scripts.data.sources.coco import find_coco, read_coco
 from scripts.data.sources.cvat import find_cvat, read_cvat
 from scripts.data.sources.labelme import find_labelme, read_labelme
@@ -25,12 +25,15 @@ from scripts.data.sources.tree import PREPARED, Tree, scan
 from scripts.data.sources.unlisted import UNANNOTATED, is_mask
 from scripts.errors import InputError
 
-__all__ = ["Entry", "LAYOUTS", "Label", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
+__all__ = ["Entry", "LAYOUTS", "Label", "OPTIONS", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
 
 LAYOUTS = ("pairs", "datalist", "csv", "coco", "cvat", "labelme", "voc", "nnunet", "names")
 logger = logging.getLogger("less_net")
 
 DATALISTS = ("datalist.json", "dataset.json")
+#: the options of `prepare` that give folders a role
+OPTIONS = {"image": "--images", "label": "--masks", "scribble": "--scribbles"}
+SHOWN = 10  # folders in a message
 
 
 def read_source(
@@ -54,13 +57,15 @@ def read_source(
         path: the folder; or the table, datalist, COCO or CVAT file itself, in its folder.
         layout: one of ``LAYOUTS`` if it is not to be recognised.
         columns: column of each role of a table.
-        folders: role (``image``, ``label``, ``scribble``) of folders, relative to ``path``.
+        folders: role (``image``, ``label``, ``scribble``) of folders in it, relative to ``path`` or absolute.
         skip: folders to pass over.
         unannotated: one of ``UNANNOTATED``: what the images are that a COCO or CVAT file lists without an annotation.
 
     Raises:
-        InputError: no such folder, nothing recognised, several layouts at once, or ``unannotated`` for another layout.
+        InputError: no such folder, or none of those with a role; nothing recognised, several layouts at once, or
+            ``columns`` or ``unannotated`` for another layout.
     """
+    columns = dict(columns or {})
     path = path.expanduser().absolute()
     if unannotated and unannotated not in UNANNOTATED:
         raise InputError(f"--unannotated is '{unannotated}': give {' or '.join(UNANNOTATED)}.")
@@ -73,13 +78,11 @@ def read_source(
     if named is not None:
         tree.whole = False
         tree.listings = [named] if named in tree.listings else []
-    candidates = _candidates(tree, dict(columns or {}), layout, bool(folders), named)
+    roles = _roles(tree, folders or {})
+    candidates = _candidates(tree, columns, layout, bool(roles), named)
     chosen = _choose(candidates, layout, path)
-    if unannotated and chosen not in ("coco", "cvat"):
-        raise InputError(
-            f"--unannotated is for COCO and CVAT files, but {path} is read as the layout '{chosen}': leave it out."
-        )
-    source = _read(tree, chosen, candidates, (dict(columns or {}), dict(folders or {}), unannotated))
+    _check_options(path, chosen, columns, unannotated)
+    source = _read(tree, chosen, candidates, (columns, roles, unannotated))
     source.problems[:0] = tree.problems
     if not (source.class_names or source.values):
         source.legend_file, source.legend = read_legend(tree)
@@ -88,6 +91,39 @@ def read_source(
     if not source.entries and not source.problems:
         raise InputError(f"{path} holds no image that is read (PNG, JPEG, TIFF, BMP, NIfTI, DICOM): correct the path.")
     return source
+
+
+def _roles(tree: Tree, folders: Mapping[str, str]) -> dict[str, str]:
+    """The role of each folder that has one, relative to the tree.
+
+    Raises:
+        InputError: there is no such folder below the tree; the message names those that there are.
+    """
+    roles = {}
+    for named, role in folders.items():
+        if (found := tree.folder(named)) is None:
+            known = sorted(tree.folders - {""}, key=lambda folder: (folder.count("/"), folder))
+            has = f"name one of its folders, {shown(known, SHOWN)}" if known else "it has none, so leave the option out"
+            raise InputError(f"{OPTIONS[role]} {named} is no folder in {tree.root}: {has}.")
+        roles[found] = role
+    return roles
+
+
+def _check_options(path: Path, layout: str, columns: Mapping[str, str], unannotated: str) -> None:
+    """Refuses options that the layout would pass over.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if unannotated and layout not in ("coco", "cvat"):
+        raise InputError(
+            f"--unannotated is for COCO and CVAT files, but {path} is read as the layout '{layout}': leave it out."
+        )
+    if columns and layout != "csv":
+        raise InputError(
+            f"--columns is for a table with the columns {', '.join(columns.values())}, but {path} is read as the "
+            f"layout '{layout}': correct --columns or leave it out."
+        )
 
 
 def _leave_out_foreign(tree: Tree, source: Source) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scripts.data.checks import PATIENCE
-from scripts.data.files import is_dicom, is_image, stem
+from scripts.data.files import absolute, is_dicom, is_image, stem
 from scripts.data.sources.base import Problem
 from scripts.data.sources.series import has_magic, is_stack, may_be_dicom
 from scripts.errors import InputError
@@ -55,6 +55,13 @@ class Tree:
     def path(self, relative: str) -> str:
         """The absolute path."""
         return f"{self.root}/{relative}" if relative else str(self.root)
+
+    def folder(self, named: str) -> str | None:
+        """The folder below the root that a person names, relative to the root or as an absolute path."""
+        path = absolute(self.root / Path(named).expanduser())
+        real = os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))  # if links lead to the root
+        tries = (os.path.relpath(path, self.root), real, named.strip("/"))
+        return next((relative for relative in tries if relative and relative in self.folders), None)
 
     def holding(self, suffix: str, marks: Iterable[bytes], size: int = -1) -> list[str]:
         """The listings of a suffix that hold all marks in their first ``size`` bytes (-1: anywhere), not parsed."""
