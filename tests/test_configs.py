@@ -116,7 +116,8 @@ def test_what_weights_are_compared_with_is_recorded_with_them():
         (["train.json"], {"max_epochs": 6}, 400 / 600, 2.0),
         (["train.json", "methods/less_net.yaml"], {"max_epochs": 8, "epoch_length": 75}, 400 / 600, 2.0),
         (["train.json"], {"train#trainer#max_epochs": 20}, 0.2, 0.6),  # as an application overrides it
-        (["train.json", "federated.json"], {"max_epochs": 2, "rounds": 50}, 0.1, 0.3),  # 50 rounds of an epoch
+        (["train.json"], {"max_epochs": 6, "initial_weights": "model.pt"}, 0.1, 0.3),  # a teacher from the start
+        (["train.json", "federated.json"], {"max_epochs": 1, "rounds": 12}, 0.1, 0.3),  # it is the network received
     ],
 )
 def test_the_consistency_waits_for_a_teacher(files, lengths, begins, full):
