@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch.utils.data import Sampler
@@ -15,13 +16,15 @@ from scripts.data.checks import PATIENCE, check_images
 from scripts.data.datalist import ALL
 from scripts.data.dicom import is_series
 from scripts.data.files import Item, images_by_stem, is_image, is_nifti, stem
+from scripts.data.listings import read_datalist_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader
-from scripts.data.sources.words import masks_among
+from scripts.data.sources.words import masks_among, split_word
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.switches import as_bool
 
 PARTS = ("training", "validation", "test")
+MASKS = ("label", "scribble")  # the roles of folders whose images are not to be predicted
 
 logger = logging.getLogger("less_net")
 
@@ -117,16 +120,7 @@ def check_prediction(
         raise InputError(f"output_dir {target} lies in the input folder {source}: pass an --output_dir outside of it")
     items = images_to_predict(dataset_dir)
     if not items:
-        hint = "correct dataset_dir"
-        if is_series(source):
-            hint = (
-                "its DICOM files have no suffix, so pass the folder around it if they are the slices of one series, or "
-                "give them the suffix .dcm if they are single images"
-            )
-        below = next((path for path in sorted(source.iterdir()) if path.is_dir() and images_by_stem(path)), None)
-        if below is not None:
-            hint = f"{below} does: pass that"
-        raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP, DICOM or NIfTI): {hint}")
+        raise InputError(f"{source} holds no image (PNG, JPEG, TIFF, BMP, DICOM or NIfTI): {_images_hint(source)}")
     _tell_passed_over(source)
     masks = [target / mask_name(item["image"]) for item in items]
     held = [mask for mask in masks if mask.exists()]
@@ -139,6 +133,25 @@ def check_prediction(
     paths = [item["image"] for item, volume in zip(items, volumes) if volume]
     for path in tqdm(paths, "checking volumes", delay=PATIENCE, leave=False):
         reader.get_data(path)
+
+
+def _images_hint(source: Path) -> str:
+    """What to do with a folder that holds no image: pass the one where its images lie, if that can be told."""
+    with suppress(InputError):  # a file of that name may be something else
+        listed = read_datalist_json(source / "datalist.json").items.values()
+        first, *others = sorted({Path(item["image"]).parent for item in listed})
+        more = f" and {len(others)} more {'folder' if len(others) == 1 else 'folders'}" if others else ""
+        return f"its datalist.json names images in {first}{more}: pass {'one of them' if others else 'that'}"
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and split_word(path.name)[0] not in MASKS]
+    below = next(filter(images_by_stem, folders), None)
+    if below is not None:
+        return f"{below} does: pass that"
+    if is_series(source):
+        return (
+            "its DICOM files have no suffix, so pass the folder around it if they are the slices of one series, or "
+            "give them the suffix .dcm if they are single images"
+        )
+    return "correct dataset_dir"
 
 
 def _tell_passed_over(source: Path) -> None:

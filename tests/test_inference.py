@@ -297,3 +297,15 @@ def test_masks_beside_images_are_not_predicted(folder, caplog):
     ]
     check_prediction(str(folder), str(folder.parent / "out"))
     assert "2 files" in caplog.text and "such as a_mask.png" in caplog.text
+
+
+def test_a_folder_whose_images_lie_elsewhere_is_told_where(folder):
+    grey, _ = scene()
+    for name in ("Bilder", "masks", "labels"):
+        (folder / name).mkdir()
+        Image.fromarray(grey).save(folder / name / "a.png")
+    refused(folder, f"{folder / 'Bilder'} does: pass that")
+    (folder / "datalist.json").write_text('{"training": ["/photos/a.png"], "test": ["/photos/b.png"]}')
+    refused(folder, "its datalist.json names images in /photos: pass that")
+    (folder / "datalist.json").write_text('{"training": ["/photos/a.png"], "test": ["/others/b.png"]}')
+    refused(folder, "its datalist.json names images in /others and 1 more folder: pass one of them")

@@ -77,15 +77,36 @@ def check_datalist(
     Raises:
         InputError: one message with up to five problems and the count of the others: unreadable file, image and mask
             of different size, value outside the classes, key or image twice, group on two sides, missing mask, fewer
-            than two labelled images, no validation image.
+            than two labelled images, no validation image, no mask with any class but the background.
     """
     datalist = {name: [_named(item) for item in datalist.get(name) or []] for name in LISTS}
     _check_lists(datalist)
     problems, pixels = _open_all(datalist, num_classes, channels, ignore_value)
     _refuse(problems)
+    _require_classes(pixels, num_classes, datalist["training"][0]["label"])
     for index in range(1, num_classes):
-        if not pixels[index]:
+        if not pixels["training"][index]:
             logger.warning("No labelled training mask holds class %d: it cannot be learnt from these labels.", index)
+
+
+def _require_classes(pixels: Mapping[str, np.ndarray], num_classes: int, mask: str) -> None:
+    """Refuses masks of which none, for training or held out, holds a class to be learnt; ``mask`` is one of them.
+
+    The training masks alone may hold none, as a few that ``label_ratio`` chose do where lesions are rare: what is held
+    out then tells that the values are read rightly, and a warning is enough.
+    """
+    held = sum(pixels.values())
+    if held[1:num_classes].any():
+        return
+    if held[IGNORE_INDEX] and num_classes > 2:
+        raise InputError(
+            f"The masks, such as {mask}, hold 0 and 255, but with num_classes {num_classes} 255 is ignored, so no "
+            "class is left to learn: pass --num_classes 2."
+        )
+    raise InputError(
+        f"All masks, such as {mask}, are empty, so nothing can be learnt: see that they are the right files, and let "
+        "'python -m bundle check' say what they hold."
+    )
 
 
 def _named(item: Item) -> Item:
@@ -146,8 +167,8 @@ def entries_of(datalist: Mapping[str, Sequence[Item]]) -> Iterator[tuple[str, It
 
 def _open_all(
     datalist: Mapping[str, Sequence[Item]], num_classes: int, channels: int, ignore_value: int
-) -> tuple[list[str], np.ndarray]:
-    """The problems, and the pixels of each class in the labelled training masks."""
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The problems, and the pixels of each class in the masks of each list."""
     images, masks = ImageReader(channels), MaskReader(num_classes, ignore_value)
 
     def open_pair(entry: tuple[str, Item]) -> tuple[list[Problem], np.ndarray | None]:
@@ -162,11 +183,11 @@ def _open_all(
         return opened.problems[:1], None if opened.classes is None else class_counts(opened.classes)
 
     entries = list(entries_of(datalist))
-    messages, pixels = [], np.zeros(256, dtype=np.int64)
+    messages, pixels = [], {name: np.zeros(256, dtype=np.int64) for name in datalist}
     for (name, _), (problems, counts) in zip(entries, in_threads(open_pair, entries, "checking images")):
         messages += [problem.message for problem in problems]
-        if name == "training" and counts is not None:
-            pixels += counts
+        if counts is not None:
+            pixels[name] += counts
     return messages, pixels
 
 

@@ -35,6 +35,7 @@ class Decoded:
         eight_bit: whether values are 0 to 255 by the nature of the format.
         window: the values of black and white, where a NIfTI header says them.
         orientation: by EXIF, 1 to 8, which has been applied.
+        palette: (256, 3), the colours of the indices that ``array`` holds; None where it holds none.
     """
 
     array: np.ndarray
@@ -44,6 +45,7 @@ class Decoded:
     eight_bit: bool = False
     window: tuple[float, float] | None = None
     orientation: int = UPRIGHT
+    palette: np.ndarray | None = None
 
 
 def decode(path: str | Path, indices: bool = False) -> Decoded:
@@ -53,8 +55,9 @@ def decode(path: str | Path, indices: bool = False) -> Decoded:
 
     Args:
         path: the file.
-        indices: the file is a mask: hand out the indices of a palette image, not its colours; and the transparency
-            where that alone holds the shape, the colour being one everywhere.
+        indices: the file is a mask: hand out the indices of a palette image, not its colours (but see
+            :func:`_palette_mask`); and the transparency where that alone holds the shape, the colour being one
+            everywhere.
 
     Raises:
         InputError: the file is missing, damaged, too large, a volume, of a kind that is not read, or an image of less
@@ -81,10 +84,11 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
         _check_size(path, image.size)
         lossy, orientation = image.format in LOSSY_FORMATS, orientation_of(image)
         pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
-        modes, arrays = [], []
+        modes, arrays, palette = [], [], None
         for page in pages:  # each is the same object, moved on: its values are taken before the next one
             plain = _plain_mode(_upright(page), indices)
             modes.append(plain.mode)
+            palette = _palette_of(plain) if plain.mode == "P" else palette
             arrays.append(_channels_first(np.asarray(plain)))
     if len({array.shape[1:] for array in arrays}) > 1:
         raise InputError(f"The pages of {path} differ in size, so they cannot be channels: keep one page.")
@@ -93,7 +97,8 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
     alpha = len(arrays) == 1 and modes[0] in ALPHA_MODES
     if indices and alpha and _is_constant(array[:-1]) and not _is_constant(array[-1:]):
         array, alpha = array[-1:], False
-    return Decoded(array, np.eye(4), alpha, lossy, eight_bit=array.dtype == np.uint8, orientation=orientation)
+    eight_bit = array.dtype == np.uint8
+    return Decoded(array, np.eye(4), alpha, lossy, eight_bit, orientation=orientation, palette=palette)
 
 
 def _is_constant(array: np.ndarray) -> bool:
@@ -118,13 +123,39 @@ def _plain_mode(image: Image.Image, indices: bool) -> Image.Image:
     if image.mode in GREY_MODES or image.mode in ALPHA_MODES or image.mode == "RGB":
         return image
     if image.mode in ("P", "1") and indices:
-        return image
+        return _palette_mask(image) if image.mode == "P" else image
     if image.mode == "1":
         return image.convert("L")
     if image.mode == "La":
         return image.convert("LA")
     transparent = image.mode in ("PA", "RGBa") or "transparency" in image.info
     return image.convert("RGBA" if transparent else "RGB")
+
+
+def _palette_of(image: Image.Image) -> np.ndarray:
+    """The colours of a palette image, (256, 3) uint8; black beyond those that are stored."""
+    stored = np.frombuffer(bytes(image.getpalette()), dtype=np.uint8).reshape(-1, 3)[:256]
+    return np.concatenate([stored, np.zeros((256 - len(stored), 3), np.uint8)])
+
+
+def _palette_mask(image: Image.Image) -> Image.Image:
+    """A palette mask in the mode whose values tell its classes.
+
+    They are the indices where black, the background, comes first, as in the masks of Pascal VOC and labelme. Programs
+    that merely store few colours so (Pillow's ``quantize``) order them as they like, from file to file: where the
+    palette is grey its grey values count, and where black is used but does not come first, its colours. Two indices
+    in use that look alike can only be told apart as indices.
+    """
+    palette = _palette_of(image)
+    grey = bool((palette == palette[:, :1]).all())
+    if not grey and not palette[0].any():
+        return image
+    used = palette[[index for _, index in image.getcolors()]]
+    if len(np.unique(used, axis=0)) < len(used):
+        return image
+    if grey:
+        return image.convert("L")
+    return image if used.any(axis=1).all() else image.convert("RGB")
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.data.files import Collection, Item, absolute, collect, images_by_stem, is_image, stem
@@ -14,6 +16,8 @@ from scripts.errors import InputError
 DATALIST_NAMES = ("datalist.json", "dataset.json")
 PAIRS = "pairs.csv"
 VOC_LISTS = Path("ImageSets/Segmentation")
+
+logger = logging.getLogger("less_net")
 
 
 def read_layout(
@@ -34,16 +38,23 @@ def read_layout(
             number at the end of its stem.
 
     Raises:
+        InputError: there is no such folder, it has none of the layouts, or a pattern finds nothing in it.
+    """
+    return named_groups(named_volumes(read_listing(dataset_dir), volume_pattern), group_pattern)
+
+
+def read_listing(dataset_dir: str | Path) -> Collection:
+    """:func:`read_layout` without patterns: groups and volumes are those that the folder names.
+
+    Raises:
         InputError: there is no such folder, or it has none of the layouts.
     """
     path = absolute(dataset_dir)
     if path.is_file() and path.suffix.lower() == ".json":
-        collection = read_datalist_json(path)
-    elif path.is_dir():
-        collection = _read_folder(path)
-    else:
-        raise InputError(f"The dataset folder {path} does not exist: correct dataset_dir.")
-    return named_groups(named_volumes(collection, volume_pattern), group_pattern)
+        return read_datalist_json(path)
+    if path.is_dir():
+        return _read_folder(path)
+    raise InputError(f"The dataset folder {path} does not exist: correct dataset_dir.")
 
 
 def _read_folder(path: Path) -> Collection:
@@ -72,11 +83,15 @@ def is_listed(dataset_dir: str | Path) -> bool:
 
 
 def named_groups(collection: Collection, group_pattern: str | None) -> Collection:
-    """The collection with a group for every item: its own, else what ``group_pattern`` finds, its volume, its key."""
-    pattern = _compiled(group_pattern, "group_pattern")
-    for item in collection.items.values():
+    """The collection with a group for every item: its own, else what ``group_pattern`` finds, its volume, its key.
+
+    Raises:
+        InputError: see :func:`found_by`.
+    """
+    found = _found_without("group", collection, group_pattern)
+    for key, item in collection.items.items():
         if not item.get("group"):
-            item["group"] = _found(pattern, item["key"]) or item.get("volume") or item["key"]
+            item["group"] = found.get(key) or item.get("volume") or key
     return collection
 
 
@@ -84,13 +99,10 @@ def named_volumes(collection: Collection, volume_pattern: str | None) -> Collect
     """The collection with ``volume`` and ``slice`` for the items in whose key ``volume_pattern`` finds a volume.
 
     Raises:
-        InputError: the pattern is no regular expression, or no number ends the key of a slice.
+        InputError: see :func:`found_by`; or no number ends the key of a slice.
     """
-    pattern = _compiled(volume_pattern, "volume_pattern")
-    for item in collection.items.values():
-        volume = None if item.get("volume") else _found(pattern, item["key"])
-        if not volume:
-            continue
+    for key, volume in _found_without("volume", collection, volume_pattern).items():
+        item = collection.items[key]
         number = re.search(r"\d+$", item["key"])
         if number is None:
             raise InputError(
@@ -101,17 +113,45 @@ def named_volumes(collection: Collection, volume_pattern: str | None) -> Collect
     return collection
 
 
-def _compiled(pattern: str | None, key: str) -> re.Pattern[str] | None:
+def _found_without(fact: str, collection: Collection, pattern: str | None) -> dict[str, str]:
+    """What the pattern of a fact, ``group`` or ``volume``, finds in the keys of the items that lack it.
+
+    It may find nothing where no image is annotated, as at a federated site: what is not split leaks nowhere.
+    """
+    items = collection.items
+    annotated = any("label" in item or "scribble" in item for item in items.values())
+    lacking = [key for key, item in items.items() if not item.get(fact)]
+    return found_by(pattern, lacking, f"{fact}_pattern", annotated)
+
+
+def found_by(pattern: str | None, keys: Sequence[str], option: str, needed: bool = True) -> dict[str, str]:
+    """What a pattern finds, by key: its first group if it has one, else all of it; warns where some keys hold nothing.
+
+    Raises:
+        InputError: it is no regular expression, or, where it is ``needed``, finds nothing in any of the keys: a pattern
+            with a slip would have the images of a patient on several sides.
+    """
+    if not pattern:
+        return {}
     try:
-        return re.compile(pattern) if pattern else None
+        compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"{key} '{pattern}' is not a regular expression ({error}): correct it.") from None
-
-
-def _found(pattern: re.Pattern[str] | None, key: str) -> str | None:
-    """What the pattern finds: its first group if it has one, else all of it."""
-    match = pattern.search(key) if pattern else None
-    return match and (match.group(1) if match.re.groups else match.group())
+        raise InputError(f"{option} '{pattern}' is not a regular expression ({error}): correct it.") from None
+    matches = {key: compiled.search(key) for key in keys}
+    found = {key: match.group(min(1, compiled.groups)) for key, match in matches.items() if match}
+    lost = [key for key in keys if not found.get(key)]
+    if needed and lost and len(lost) == len(keys):
+        raise InputError(
+            f"{option} '{pattern}' finds nothing in any of the {len(keys)} names, such as {lost[0]}: correct it (small "
+            "and capital letters differ), or leave it out."
+        )
+    if needed and lost:
+        logger.warning(
+            "%s '%s' finds nothing in %d of the %d names, such as %s: each of these is split on its own, so correct it "
+            "if some are of one patient or video.",
+            *(option, pattern, len(lost), len(keys), lost[0]),
+        )
+    return {key: value for key, value in found.items() if value}
 
 
 def read_images_and_masks(root: Path) -> Collection:

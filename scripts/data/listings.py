@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,13 @@ def read_datalist_json(path: Path) -> Collection:
     split = {side: names for side, names in sides.items() if names}
     ordered, classes = as_bool(content.get("ordered", False), f"'ordered' in {path}"), content.get("num_classes")
     return Collection(items, split, ordered, str(path), classes if isinstance(classes, int) else 0)
+
+
+def noted_class_names(content: Mapping[str, Any]) -> dict[int, str]:
+    """``class_names`` as ``prepare`` notes them, by class; what other programs mean by that key is passed over."""
+    names = content.get("class_names")
+    names = names if isinstance(names, dict) else {}
+    return {int(k): name for k, name in names.items() if k.isdecimal() and isinstance(name, str)}
 
 
 def _lists_of_images(content: dict[str, Any], path: Path) -> dict[str, list[Any]]:

@@ -16,7 +16,7 @@ from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads
 from scripts.data.decode import Decoded
 from scripts.data.exif import rotation_note
 from scripts.data.files import Item
-from scripts.data.listings import read_json
+from scripts.data.listings import noted_class_names, read_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.data.selection import names_alike
 from scripts.data.tallies import Facts, MaskTally, facts_of
@@ -102,7 +102,7 @@ def survey(
         found.notes.append(Problem("names_alike", found.dataset, f"{found.dataset}: {note}"))
     listing = read_json(Path(collection.source)) if collection.source.lower().endswith(".json") else {}
     noted_classes, noted_value = _noted(listing, collection.source, problems)
-    found.class_names = _noted_names(listing)
+    found.class_names = noted_class_names(listing)
     if ignore_value is None:
         # of more classes than are noted, the noted value may be one
         named = num_classes is not None and noted_value in range(noted_classes or num_classes, num_classes)
@@ -129,13 +129,6 @@ def _noted(content: Mapping[str, Any], source: str, problems: list[Problem]) -> 
         problems.append(Problem("layout", source, message))
         ignore_value = None
     return num_classes, ignore_value
-
-
-def _noted_names(content: Mapping[str, Any]) -> dict[int, str]:
-    """``class_names`` as ``prepare`` notes them, by class; what other programs mean by that key is passed over."""
-    names = content.get("class_names")
-    names = names if isinstance(names, dict) else {}
-    return {int(k): name for k, name in names.items() if k.isdecimal() and isinstance(name, str)}
 
 
 class _Census:

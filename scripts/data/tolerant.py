@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.data.checks import LISTS, Problem, entries_of
 from scripts.data.files import Collection, Item, absolute, is_image_name, stem_of_name
-from scripts.data.layouts import find_voc, is_listed, named_groups, named_volumes, read_layout
+from scripts.data.layouts import find_voc, is_listed, named_groups, named_volumes, read_listing
 from scripts.data.selection import are_strata, complete_split
 from scripts.errors import InputError
 
@@ -26,7 +26,7 @@ def read_past_faults(
     for check, pattern in ((named_groups, group_pattern), (named_volumes, volume_pattern)):
         check(Collection({}, {}), pattern)  # a wrong pattern is no fault of the data set
     try:
-        return read_layout(path, group_pattern, volume_pattern)
+        collection = read_listing(path)
     except InputError as error:
         items, more = _pair_by_stem(path) if path.is_dir() else ({}, [])
         if not items and not is_listed(path):
@@ -34,7 +34,8 @@ def read_past_faults(
         if not any(str(error) == problem.message for problem in more):
             problems.append(Problem("layout", str(path), str(error)))
         problems += more
-        return named_groups(Collection(items, {}), group_pattern)
+        collection = Collection(items, {})
+    return named_groups(named_volumes(collection, volume_pattern), group_pattern)
 
 
 def _pair_by_stem(root: Path) -> tuple[dict[str, Item], list[Problem]]:

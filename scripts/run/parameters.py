@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from scripts.class_names import class_names_or_default
 from scripts.errors import InputError
 from scripts.losses import SegmentationLoss
 from scripts.methods import LearningRule
@@ -41,6 +42,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
                 isinstance(size, int) and size >= 32 for size in sizes
             ):
                 raise InputError(f"image_size is {value!r}: give one whole number, or [width, height], of at least 32")
+    if parameters.get("class_names") is not None:
+        class_names_or_default(parameters["class_names"], parameters["num_classes"])
 
 
 def check_annotation(annotation: Any, rule: LearningRule | None) -> None:

@@ -34,6 +34,7 @@ logger = logging.getLogger("less_net")
 #: parameters that may differ when a run is resumed: where and how fast, not what is computed
 FREE_ON_RESUME = {
     "bundle_root",
+    "class_names",
     "dataset_dir",
     "output_dir",
     "resume",

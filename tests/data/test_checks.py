@@ -165,3 +165,21 @@ def test_a_scribble_that_would_be_read_as_a_mask_is_refused(datalist, tmp_path):
     check_datalist(drawn, num_classes=3)
     check_datalist(scribbled(datalist, tmp_path, 2), ignore_value=2)
     check_datalist(datalist)  # masks of 0 and 255 stay what they are
+
+
+def drawn_over(datalist, lists, value):
+    """Masks that hold ``value`` where it is not 0, in some of the lists."""
+    for item in (item for name in lists for item in datalist[name]):
+        mask = np.zeros((8, 12), np.uint8)
+        mask[2:4] = value
+        Image.fromarray(mask).save(item["label"])
+
+
+def test_masks_without_anything_to_learn_are_refused(datalist):
+    with pytest.raises(InputError, match=r"masks.*png, hold 0 and 255, but with num_classes 3 .* --num_classes 2"):
+        check_datalist(datalist, num_classes=3)
+    drawn_over(datalist, ("training", "validation", "test"), 0)
+    with pytest.raises(InputError, match=r"All masks, such as .*png, are empty, so nothing can be learnt"):
+        check_datalist(datalist)
+    drawn_over(datalist, ("test",), 1)  # a few training masks may well have no lesion in a set that has some
+    check_datalist(datalist)

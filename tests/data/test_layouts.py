@@ -210,3 +210,19 @@ def test_a_path_may_lead_through_another_folder(write, request, tmp_path, monkey
     assert main(["check", f"../{root.name}"]) == 0
     assert main(["prepare", f"../{root.name}", "--output", "../made", "--copy"]) == 0
     assert len(load_datalist("../made")["training"]) == len(lists["training"])
+
+
+@pytest.mark.parametrize("option", ["group_pattern", "volume_pattern"])
+def test_a_pattern_that_finds_nothing_is_refused_and_one_that_misses_some_is_told(folder_set, caplog, option):
+    root = folder_set([f"p{patient}_{index}" for patient in range(8) for index in range(3)])
+    with pytest.raises(InputError, match=rf"{option} '\^\(P.*' finds nothing in any of the 24 names, such as p0_0"):
+        load_datalist(root, **{option: r"^(P\d+)_"})
+    with caplog.at_level("WARNING", logger="less_net"):
+        load_datalist(root, **{option: r"^(p[0-5])_"})
+    assert f"{option} '^(p[0-5])_' finds nothing in 6 of the 24 names, such as p6_0" in caplog.text
+
+
+def test_a_pattern_may_find_nothing_where_no_image_has_a_mask(folder_set):
+    root = folder_set([], bare=["a", "b"])
+    (root / "datalist.json").write_text('{"unlabeled": ["images/a.png", "images/b.png"]}')
+    assert len(load_datalist(root, group_pattern="^(P)", without_masks=True)["unlabeled"]) == 2

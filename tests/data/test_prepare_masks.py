@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scripts.data import MaskReader
 from scripts.data.prepare import Options, prepare
@@ -47,6 +48,37 @@ def test_colours_become_classes(tmp_path):
     _, datalist = run(tmp_path / "src", values="#ff0000=1,#00ff00=2")
     for item in everything(datalist):
         assert (MaskReader(3).get_data(item["label"])[0][0].T == made[int(item["key"])][1]).all()
+
+
+def test_colours_are_those_of_a_palette_whatever_its_order(tmp_path):
+    made, colours = pairs(10, classes=3), np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    for index, (image, mask) in enumerate(made):
+        order = (0, 1, 2) if index % 2 else (0, 2, 1)
+        picture = Image.fromarray(np.array(order, np.uint8)[mask], mode="P")
+        picture.putpalette(colours[list(order)].ravel().tolist())
+        save(tmp_path / f"src/images/{index}.png", image)
+        (tmp_path / "src/masks").mkdir(exist_ok=True)
+        picture.save(tmp_path / f"src/masks/{index}.png")
+    assert "#00ff00=2" in refused(tmp_path / "src", "have no class: #00ff00", values="#ff0000=1")
+    _, datalist = run(tmp_path / "src", values="#ff0000=1,#00ff00=2")
+    for item in everything(datalist):
+        assert (MaskReader(3).get_data(item["label"])[0][0].T == made[int(item["key"])][1]).all()
+
+
+def test_jpeg_masks_of_few_values_are_proposed_by_what_stands_out():
+    masks = [(f"m{n}.jpg", {0: 900, 1: 9, 2: 4, 3: 2, 252: 3, 253: 4, 255: 300}, True) for n in range(4)]
+    with pytest.raises(InputError, match="--values '255=1' --nearest"):
+        decide_rule(masks, {})
+    with pytest.raises(InputError, match="--values '2=1' --nearest"):  # nothing stands out
+        decide_rule([("m.jpg", {0: 900, 1: 30, 2: 30}, True)], {})
+
+
+def test_masks_that_are_all_empty_are_told(tmp_path, caplog):
+    for index, (image, mask) in enumerate(pairs(8)):
+        save(tmp_path / f"src/images/{index}.png", image)
+        save(tmp_path / f"src/masks/{index}.png", mask * 0)
+    prepare(tmp_path / "src", tmp_path / "out", Options())
+    assert "All 8 masks are empty" in caplog.text
 
 
 def test_jpeg_masks_take_the_nearest_named_value(tmp_path):

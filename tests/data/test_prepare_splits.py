@@ -72,6 +72,17 @@ def test_patients_of_a_column_or_a_folder(tmp_path):
     refused(tmp_path / "src", "--group-by is 'patient'", columns=columns, group_by="patient")
 
 
+def test_a_pattern_that_finds_no_patient_is_refused_and_one_that_misses_some_is_told(tmp_path, caplog):
+    for index, (image, mask) in enumerate(pairs(12)):
+        save(tmp_path / f"src/images/p{index // 2}_{index}.png", image)
+        save(tmp_path / f"src/masks/p{index // 2}_{index}.png", mask)
+    message = refused(tmp_path / "src", "the pattern of --group-by .* finds nothing", group_by=r"pattern:^(P\d+)_")
+    assert "in any of the 12 names, such as p0_0" in message
+    _, datalist = run(tmp_path / "src", group_by="pattern:^(p[0-4])_")
+    assert "finds nothing in 2 of the 12 names, such as p5_10" in caplog.text
+    assert {item["group"] for item in everything(datalist)} == {*(f"p{n}" for n in range(5)), "p5_10", "p5_11"}
+
+
 def pinned(root, groups):
     """Images on the sides that ``groups`` names, each with a group."""
     rows = ["key,image,mask,group,split"]

@@ -39,6 +39,19 @@ def test_volumes_become_slices_with_their_masks(tmp_path, plane):
     assert (float(header["cal_min"]), float(header["cal_max"])) == (0, 1) and header.get_data_dtype() == np.uint16
 
 
+def test_a_prepared_set_keeps_slice_distance_and_names_when_it_is_prepared_again(tmp_path):
+    for index, (image, mask) in enumerate(volumes(5)):
+        save_volume(tmp_path / f"src/imagesTr/c{index}.nii.gz", image)
+        save_volume(tmp_path / f"src/labelsTr/c{index}.nii.gz", mask)
+    (tmp_path / "src/dataset.json").write_text(
+        '{"labels": {"background": 0, "ulcer": 1}, "channel_names": {"0": "MR"}}'
+    )
+    run(tmp_path / "src", tmp_path / "first")
+    report, datalist = run(tmp_path / "first", tmp_path / "again", copy=True)
+    assert {item["spacing"] for item in everything(datalist)} == {"1 1 5"}
+    assert report.class_names == {0: "background", 1: "ulcer"}
+
+
 def test_channels_in_files_and_on_a_fourth_axis(tmp_path):
     for index, (image, mask) in enumerate(volumes(5)):
         for channel in range(2):
@@ -108,7 +121,7 @@ def test_single_dicom_frames_are_used_as_they_are(tmp_path):
     for index, (image, mask) in enumerate(volumes(8, (20, 24, 1))):
         (path,) = save_series(tmp_path / f"src/p{index}", image)
         path.rename(path.with_name("frame.dcm"))
-        save(tmp_path / f"src/p{index}/mask.png", mask[..., 0].T)
+        save(tmp_path / f"src/p{index}/mask.png", np.eye(*mask.shape[:2], dtype=np.uint8).T)
     report, datalist = run(tmp_path / "src", group_by="folder")
     assert report.images["test"] == 2 and not report.planes
     assert all(item["image"].endswith("frame.dcm") for item in everything(datalist))

@@ -104,3 +104,48 @@ def test_fractions_are_no_example_for_values(tmp_path, value):
     nibabel.save(nibabel.Nifti1Image(np.full((4, 4), value, np.float32), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(InputError, match=f"holds the value {value:g}, which is no class.*prepare --values' "):
         read_mask(tmp_path / "a.nii", num_classes=255)
+
+
+def save_palette(path, indices, colours):
+    picture = Image.fromarray(np.array(indices, np.uint8), mode="P")
+    picture.putpalette(np.array(colours, np.uint8).ravel().tolist())
+    picture.save(path)
+    return path
+
+
+BLACK, WHITE, GREY, RED, GREEN = (0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0), (0, 255, 0)
+
+
+@pytest.mark.parametrize(
+    ("colours", "indices", "num_classes", "expected"),
+    [
+        (
+            (WHITE, BLACK),
+            (1, 0, 1),
+            2,
+            [0, 1, 0],
+        ),  # what a program that quantises makes of a mask that is mostly lesion
+        ((BLACK, WHITE), (0, 1, 0), 2, [0, 1, 0]),
+        (((2, 2, 2), BLACK, (1, 1, 1)), (0, 1, 2), 3, [2, 0, 1]),
+        ((BLACK, RED, GREEN), (0, 1, 2), 3, [0, 1, 2]),  # Pascal VOC, labelme
+        ((BLACK, RED, GREEN, GREY), (0, 0, 3), 4, [0, 0, 3]),  # one of its classes may be grey
+        ((RED, GREEN, BLACK), (0, 1, 1), 3, [0, 1, 1]),  # black is there to fill up
+        ((GREY, BLACK, BLACK), (0, 1, 2), 3, [0, 1, 2]),  # colours that tell no classes apart
+    ],
+)
+def test_a_palette_says_whether_indices_or_grey_values_count(tmp_path, colours, indices, num_classes, expected):
+    path = save_palette(tmp_path / "a.png", [indices], colours)
+    assert read_mask(path, num_classes).ravel().tolist() == expected
+
+
+def test_a_quantised_mask_reads_as_the_mask_itself(tmp_path):
+    for share in (1, HEIGHT - 1):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[:share] = 255
+        Image.fromarray(mask).convert("RGB").quantize(2).save(tmp_path / "a.png")
+        assert (read_mask(tmp_path / "a.png")[0].T == mask // 255).all()
+
+
+def test_a_palette_whose_black_does_not_come_first_is_in_colour(tmp_path):
+    with pytest.raises(InputError, match="is in colour: .*prepare --values"):
+        read_mask(save_palette(tmp_path / "a.png", [(0, 1)], (RED, BLACK)))

@@ -39,6 +39,8 @@ ONLY_LOGITS = {"_target_": "tests.tiny.TinyNetwork"}
         ({"image_size": 8}, "image_size is 8: "),
         ({"image_size": [64]}, "image_size is [64]: give one whole number, or [width, height]"),
         ({"amp": "perhaps"}, "amp is 'perhaps': give true or false"),
+        ({"class_names": "lesion"}, "class_names is 'lesion': give a list of 2 names, the background's first"),
+        ({"class_names": ["lesion"]}, "class_names is ['lesion']: give a list of 2 names"),
         ({"num_classes": 1}, "num_classes is 1: give a whole number of at least 2"),
         ({"weight_decay": -1}, "weight_decay is -1: give a number of at least 0"),
         ({"save_interval": 0}, "save_interval is 0: give a whole number of at least 1"),

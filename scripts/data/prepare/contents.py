@@ -40,11 +40,12 @@ class Picture:
 
 class Codes(NamedTuple):
     """The values of a mask: ``array`` (X, Y) or (X, Y, Z), ``lossy``: compression changed them, ``orientation``: by
-    EXIF, which has been applied."""
+    EXIF, which has been applied, ``palette`` (256, 3): the colours of its values, where they are indices of one."""
 
     array: np.ndarray
     lossy: bool = False
     orientation: int = UPRIGHT
+    palette: np.ndarray | None = None
 
 
 def read_picture(entry: Entry, plane: str) -> Picture:
@@ -108,7 +109,7 @@ def label_name(label: Label | None, entry: Entry) -> str:
 
 def _flat_codes(path: str) -> Codes:
     decoded = decode(path, indices=True)
-    return Codes(_codes(_opaque(decoded), path), decoded.lossy, decoded.orientation)
+    return Codes(_codes(_opaque(decoded), path), decoded.lossy, decoded.orientation, decoded.palette)
 
 
 def _codes(array: np.ndarray, path: str) -> np.ndarray:
@@ -142,11 +143,15 @@ def _stack(paths: dict[str, str], entry: Entry, picture: Picture) -> np.ndarray:
 
 
 def spacing_of(picture: Picture, entry: Entry) -> str:
-    """Millimetres along X and Y, and between the slices of a volume; empty where the file does not know."""
+    """Millimetres along X and Y, and between the slices of a volume; empty where nobody says so.
+
+    A lone slice knows the first two alone, so three that the source states come before its own.
+    """
+    stated = entry.facts.get("spacing", "")
     if picture.volume is not None:
         sizes = picture.volume.spacing
-    elif np.allclose(picture.affine, np.eye(4)):
-        return entry.facts.get("spacing", "")
+    elif len(stated.split()) == 3 or np.allclose(picture.affine, np.eye(4)):
+        return stated
     else:
         sizes = nibabel.affines.voxel_sizes(picture.affine)[:2]
     return " ".join(f"{size:.6g}" for size in sizes)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from scripts.data.checks import PATIENCE
 from scripts.data.exif import UPRIGHT
 from scripts.data.prepare.contents import label_name, read_codes, read_picture, spacing_of
-from scripts.data.prepare.values import count_codes
+from scripts.data.prepare.values import count_codes, palette_codes
 from scripts.data.sources.base import Entry, Problem
 from scripts.errors import InputError
 
@@ -35,6 +35,7 @@ class Facts:
         scribble: the same.
         lossy: whether compression has changed the mask's values.
         turned: whether EXIF turned the image, but not its mask.
+        palettes: the values that a palette shows for the indices counted in ``label`` and ``scribble``, by part.
     """
 
     channels: int
@@ -46,6 +47,7 @@ class Facts:
     scribble: list[dict[int, int]] | None = None
     lossy: dict[str, bool] = field(default_factory=dict)
     turned: bool = False
+    palettes: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
 def inspect(entries: Sequence[Entry], plane: str) -> tuple[dict[str, Facts], list[Problem]]:
@@ -87,7 +89,10 @@ def inspect_entry(entry: Entry, plane: str) -> tuple[Facts | None, list[Problem]
             facts.lossy[part] = codes.lossy
             facts.turned |= part == "label" and codes.orientation == UPRIGHT != picture.orientation
             slices = np.moveaxis(codes.array, -1, 0) if facts.slices else [codes.array]
-            setattr(facts, part, [count_codes(one) for one in slices])
+            counts = [count_codes(one) for one in slices]
+            setattr(facts, part, counts)
+            if codes.palette is not None:
+                facts.palettes[part] = palette_codes(codes.palette, set().union(*counts))
         except (InputError, MemoryError) as error:
             problems.append((label_name(label, entry), str(error) or "there is not enough memory for it"))
     return facts, problems

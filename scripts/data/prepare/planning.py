@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scripts.data.files import Collection, Item
-from scripts.data.layouts import named_groups
+from scripts.data.layouts import found_by
 from scripts.data.prepare.duplicates import merge_groups
 from scripts.data.prepare.inspection import Facts
 from scripts.data.reader import IGNORE_INDEX
@@ -47,7 +47,7 @@ def groups_of(entries: Sequence[Entry], group_by: str) -> dict[str, str]:
         group_by: ``folder``, ``column:NAME``, ``pattern:REGEX`` or empty.
 
     Raises:
-        InputError: it is none of them, or an entry has no such folder or column.
+        InputError: it is none of them, an entry has no such folder or column, or the pattern finds nothing.
     """
     kind, _, name = group_by.partition(":")
     if kind == "folder" and not name:
@@ -57,8 +57,8 @@ def groups_of(entries: Sequence[Entry], group_by: str) -> dict[str, str]:
         found = {entry.key: entry.columns.get(name, "") for entry in entries}
         what = f"has nothing in the column '{name}'"
     elif kind == "pattern" and name:
-        items = {entry.key: {"key": entry.key, "image": entry.name} for entry in entries}
-        return {key: item["group"] for key, item in named_groups(Collection(items, {}), name).items.items()}
+        keys = [entry.key for entry in entries]
+        return {key: key for key in keys} | found_by(name, keys, "the pattern of --group-by")
     elif not group_by:
         return {entry.key: entry.facts.get("group") or entry.facts.get("volume") or entry.key for entry in entries}
     else:

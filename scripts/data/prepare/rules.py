@@ -21,11 +21,13 @@ logger = logging.getLogger("less_net")
 def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: Options) -> None:
     """Settles the classes of the values in masks, then those in scribbles, which may hold one value more: no label."""
     found: dict[str, list[tuple[Entry, Counter[int], bool]]] = {"label": [], "scribble": []}
+    _keep_palettes(data, options)
     for entry in data.source.entries:
+        facts = data.facts[entry.key]
         for part, masks in found.items():
-            slices = getattr(data.facts[entry.key], part)
+            slices = getattr(facts, part)
             if slices is not None:
-                masks.append((entry, sum(map(Counter, slices), Counter()), data.facts[entry.key].lossy[part]))
+                masks.append((entry, _shown(slices, facts.palettes.get(part, {})), facts.lossy[part]))
     declared = max(data.source.class_names, default=0) + 1 if data.source.class_names else 0
     named = {
         part: [(label_name(getattr(entry, part), entry), counts, lossy) for entry, counts, lossy in masks]
@@ -52,7 +54,10 @@ def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: 
     for part, masks in found.items():
         for entry, counts, lossy in masks:
             try:
-                data.tables.setdefault(entry.key, {})[part] = data.rules[part].table(counts, lossy or options.nearest)
+                table = data.rules[part].table(counts, lossy or options.nearest)
+                palette = data.facts[entry.key].palettes.get(part, {})
+                table = {index: table[code] for index, code in palette.items()} or table
+                data.tables.setdefault(entry.key, {})[part] = table
             except ValueError as error:
                 problems.append(
                     (label_name(getattr(entry, part), entry), f"{error}: add it to --values, or add --nearest")
@@ -62,13 +67,36 @@ def decide_values(data: Progress, given: Mapping[str, dict[int, int]], options: 
     data.left_out += problems
     drop(data, set())
     _settle_ignore_value(data)
-    _miss_background(data)
+    _miss_classes(data)
 
 
-def _miss_background(data: Progress) -> None:
-    """Warns where no mask holds class 0: often 1 stands for background there."""
+def _keep_palettes(data: Progress, options: Options) -> None:
+    """Forgets what palettes show unless colours were given: by numbers people mean the indices."""
+    texts = {"label": options.values, "scribble": options.scribble_values or options.values}
+    for facts in data.facts.values():
+        facts.palettes = {part: palette for part, palette in facts.palettes.items() if "#" in texts[part]}
+
+
+def _shown(slices: Sequence[Counts], palette: Mapping[int, int]) -> Counter[int]:
+    """The pixels of all slices by value, or by what a palette shows for it."""
+    counts: Counter[int] = Counter()
+    for one in slices:
+        for code, count in one.items():
+            counts[palette.get(code, code)] += count
+    return counts
+
+
+def _miss_classes(data: Progress) -> None:
+    """Warns where no mask holds class 0, for often 1 stands for background there, or where none holds any other."""
     tables = [tables["label"] for tables in data.tables.values() if "label" in tables]
-    if tables and not any(0 in table.values() for table in tables):
+    held = set().union(*(table.values() for table in tables))
+    if tables and held <= {0, IGNORE_INDEX}:
+        logger.warning(
+            "All %d masks are empty, so nothing can be learnt from them: see that they are the right files, and leave "
+            "out the masks of images that nobody has looked at.",
+            len(tables),
+        )
+    elif tables and 0 not in held:
         values = sorted(set().union(*tables))
         pairs = ",".join(f"{show(value)}={index}" for index, value in enumerate(values))
         example = f", for example --values '{pairs}'" if 1 < len(values) <= LISTED else ""

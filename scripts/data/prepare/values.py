@@ -48,6 +48,12 @@ def codes_of(array: np.ndarray) -> np.ndarray:
     return np.where(grey, red, COLOUR + (red << 16) + (green << 8) + blue)
 
 
+def palette_codes(palette: np.ndarray, indices: Iterable[int]) -> dict[int, int]:
+    """The values that a palette (256, 3) shows for some of its indices."""
+    shown = codes_of(palette.T[..., None])[:, 0]
+    return {index: int(shown[index]) for index in indices}
+
+
 def count_codes(codes: np.ndarray) -> dict[int, int]:
     """Pixels by value."""
     if codes.dtype == np.uint8:
@@ -184,7 +190,7 @@ def decide_rule(
         num_classes = max(2, declared, highest + 1)
         # alone, a mask of 0 and 255 would be taken for a binary one, which it is not if others hold 1 and 255
         return ValueRule(num_classes, {0: 0, 1: 1, 255: IGNORE_INDEX} if num_classes == 2 and both and border else None)
-    raise InputError(_proposal(total, option) + _odd_ones(masks))
+    raise InputError(_proposal(total, option, blurred) + _odd_ones(masks))
 
 
 def check_complete(
@@ -232,12 +238,13 @@ def _shares(total: Counter[int], codes: Iterable[int]) -> str:
     return shown + (f" and {len(counts) - LISTED} more" if len(counts) > LISTED else "")
 
 
-def _proposal(total: Counter[int], option: str) -> str:
-    many = len(total) > LISTED
-    pairs = [f"{show(code)}={index}" for index, code in enumerate(_peaks(total), start=1)]
+def _proposal(total: Counter[int], option: str, blurred: bool) -> str:
+    blurred |= len(total) > LISTED
+    codes = (_peaks(total) or [max(total)]) if blurred else sorted(set(total) - {0})
+    pairs = [f"{show(code)}={index}" for index, code in enumerate(codes, start=1)]
     return (
         f"the masks hold values that are no class indices: {_shares(total, total)}. Say which class each is, for "
-        f"example {option} '{','.join(pairs)}'{' --nearest' * many} (0 is background; class 255 is ignored)"
+        f"example {option} '{','.join(pairs)}'{' --nearest' * blurred} (0 is background; class 255 is ignored)"
     )
 
 
@@ -258,13 +265,11 @@ def _odd_ones(masks: Sequence[tuple[str, Counts, bool]]) -> str:
 
 
 def _peaks(total: Counter[int]) -> list[int]:
-    """The values that stand out, in ascending order without black.
+    """The values that stand out among blur, in ascending order without black.
 
-    Few values are all proposed. Of many, most are blur: only those count that lie far from every more frequent one, and
-    are a tenth as frequent as the most frequent one beside black.
+    Those count that lie far from every more frequent one, and are a tenth as frequent as the most frequent one beside
+    black.
     """
-    if len(total) <= LISTED:
-        return sorted(set(total) - {0})
     peaks, least = [0], 0.0
     for code, count in total.most_common(1000):
         distances = np.abs(_colours(np.array(peaks)) - _colours(np.array([code]))).sum(-1)

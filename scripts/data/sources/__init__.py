@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from scripts.data.files import images_by_stem
 from scripts.data.layouts import find_voc, read_voc
-from scripts.data.listings import read_datalist_json, read_json, read_pairs_csv, read_rows
+from scripts.data.listings import noted_class_names, read_datalist_json, read_json, read_pairs_csv, read_rows
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection, shown
 from scripts.data.sources.coco import find_coco, read_coco
@@ -232,7 +232,9 @@ def _read(
         return source
     if layout == "datalist":
         path = Path(tree.path(files[0]))
-        return from_collection(read_datalist_json(path), tree.root, layout, f"the MONAI datalist {files[0]}")
+        source = from_collection(read_datalist_json(path), tree.root, layout, f"the MONAI datalist {files[0]}")
+        source.class_names = noted_class_names(read_json(path))
+        return source
     return read_names(tree, folders)
 
 
