@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scripts.distributed import summed
 from scripts.losses.contrast import full_product, sample_per_class
 from scripts.losses.regions import boundary_band, class_shares, tile
 
@@ -105,7 +106,8 @@ def intra_patch_loss(
     # that a pixel is its own positive changes nothing: it lies within reach
     losses = ranked_hinge(distances(chosen, chosen), pair & same, pair & ~same, **hinge)
     count = used.sum(dim=1)
-    return (losses.sum(dim=1) / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
+    total, patches = summed((losses.sum(dim=1) / count.clamp(min=1)).sum(), (count > 0).sum())
+    return total / patches.clamp(min=1)
 
 
 def inter_patch_loss(
@@ -146,7 +148,8 @@ def inter_patch_loss(
     positive = low.unsqueeze(1) & same & (lesions & ~low).unsqueeze(0)
     negative = low.unsqueeze(1) & ~same & valid.unsqueeze(0)
     distance = torch.where(positive, distances(described, described.detach()), distances(described, described))
-    return ranked_hinge(distance, positive, negative, **hinge).sum() / low.sum().clamp(min=1)
+    total, anchors = summed(ranked_hinge(distance, positive, negative, **hinge).sum(), low.sum())
+    return total / anchors.clamp(min=1)
 
 
 def local_contrast(images: Tensor, member: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scripts.losses import IGNORE_INDEX, SegmentationLoss
 from scripts.methods.base import LearningRule
+from scripts.switches import as_share
 from scripts.transforms import another, cut_mix, random_boxes
 
 
@@ -37,7 +38,8 @@ class BidirectionalCopyPaste(LearningRule):
         **common,
     ) -> None:
         super().__init__(network, **common)
-        self.pretrain, self.area = pretrain, (side**2, side**2)
+        self.pretrain = as_share(pretrain, "method#pretrain")
+        self.area = (as_share(side, "method#side") ** 2,) * 2
         self.pseudo_loss = SegmentationLoss(batch_dice=True)  # a pseudo-label may well be of nothing but background
 
     def forward(self, network, batch, progress):

@@ -21,7 +21,7 @@ from scripts.methods.base import LearningRule
 from scripts.methods.memory import ClassMemory
 from scripts.methods.projection import ProjectionHead
 from scripts.networks.perturbation import KINDS
-from scripts.switches import as_bool
+from scripts.switches import as_bool, as_share
 
 
 class MultiscaleContrast(LearningRule):
@@ -79,8 +79,13 @@ class MultiscaleContrast(LearningRule):
         self.peer = peer
         self.cross, self.perturbation = as_bool(cross, "method#cross"), as_bool(perturbation, "method#perturbation")
         self.patch, self.pixel = as_bool(patch, "method#patch"), as_bool(pixel, "method#pixel")
-        self.num_classes, self.confidence, self.samples = num_classes, confidence, samples
-        self.grid, self.coverage, self.temperature = grid, (foreground, background), temperature
+        self.num_classes, self.samples, self.confidence = (
+            num_classes,
+            samples,
+            as_share(confidence, "method#confidence"),
+        )
+        self.grid, self.temperature = grid, temperature
+        self.coverage = (as_share(foreground, "method#foreground"), as_share(background, "method#background"))
         heads = 2 if self.patch or self.pixel else 0
         self.embed = nn.ModuleList(ProjectionHead(network.feature_channels, dim) for _ in range(heads))
         self.memories = nn.ModuleList(ClassMemory(num_classes, memory, dim) for _ in range(2 if self.patch else 0))

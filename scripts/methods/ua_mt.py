@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from scripts.distributed import summed
+from scripts.errors import InputError
 from scripts.methods.base import LearningRule
 from scripts.methods.ramps import SigmoidRamp
+from scripts.switches import as_share
 from scripts.transforms.noise import noisy
 
 
@@ -44,9 +46,11 @@ class UncertaintyAwareMeanTeacher(LearningRule):
         **common,
     ) -> None:
         super().__init__(network, **common)
+        if int(passes) < 1:
+            raise InputError(f"method#passes is {passes!r}: give 1 or more")
         self.passes, self.noise = int(passes), noise
-        self.rise = SigmoidRamp(1 - certain, 0.0, 1.0)
-        self.certain = certain
+        self.certain = as_share(certain, "method#certain")
+        self.rise = SigmoidRamp(1 - self.certain, 0.0, 1.0)
 
     def forward(self, network, batch, progress):
         labelled, images = batch["labelled"], self.unlabelled(batch)

@@ -187,3 +187,37 @@ def test_the_losses_part_the_classes():
         optimizer.step()
         seen.append(loss.item())
     assert seen[-1] < 0.3 * seen[0]
+
+
+def ranked(embeddings, labels, images):
+    """Both losses and the gradient of each, of pixels that are embedded as they are."""
+    found = []
+    for loss in (
+        lambda x: intra_patch_loss(x, labels, 2, patch=8, band=2, samples=64),
+        lambda x: inter_patch_loss(x, labels, images, 2, patch=8),
+    ):
+        leaf = embeddings.clone().requires_grad_()
+        value = loss(leaf)
+        found.append((value.detach(), *torch.autograd.grad(value, leaf)))
+    return found
+
+
+def half(rank, batch, folder):
+    """What one of two processes finds in its half of the batch."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(ranked(*(part.chunk(2)[rank] for part in batch)), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds_in_the_whole_batch(tmp_path):
+    """Also where one of them has no lesion: it must not count as half of the patches."""
+    torch.manual_seed(5)
+    labels = torch.cat([blobs()[:1], torch.zeros_like(blobs()[:1])])
+    batch = (unit(2, 5, 24, 24), labels, torch.rand(2, 3, 24, 24, dtype=torch.float64))
+    torch.multiprocessing.spawn(half, (batch, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for (value, gradient), (one, left), (two, right) in zip(ranked(*batch), first, second):
+        assert value > 0 and one.item() == two.item() == pytest.approx(value.item(), rel=1e-5)
+        # the trainer averages the gradients of the processes
+        assert torch.allclose(torch.cat([left, right]) / 2, gradient, atol=1e-6)

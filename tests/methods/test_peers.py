@@ -9,11 +9,14 @@ import pytest
 import torch
 import torch.nn as nn
 
+from scripts.errors import InputError
 from scripts.losses import IGNORE_INDEX, cross_entropy, pseudo_label_loss
 from scripts.methods import (
+    USTM,
     BidirectionalCopyPaste,
     CrossPseudoSupervision,
     FixMatch,
+    MultiscaleContrast,
     UncertaintyAwareMeanTeacher,
     UniMatch,
 )
@@ -175,3 +178,23 @@ def test_copy_paste_starts_on_labelled_images_alone():
     images = data["labelled"]["image"]
     assert set(losses) == {"supervised"} and torch.isin(seen[0], images).all() and not torch.equal(seen[0], images)
     assert set(rule(network, data, 0.25)) == {"supervised", "consistency"}
+
+
+@pytest.mark.parametrize(
+    "rule, name, value",
+    [
+        (BidirectionalCopyPaste, "pretrain", 25),
+        (BidirectionalCopyPaste, "side", 66),
+        (UncertaintyAwareMeanTeacher, "certain", 75),
+        (UncertaintyAwareMeanTeacher, "passes", 0),
+        (USTM, "certain", 75),
+        (MultiscaleContrast, "confidence", 90),
+        (MultiscaleContrast, "foreground", 30),
+        (MultiscaleContrast, "background", -1),
+    ],
+)
+def test_a_share_in_percent_is_refused_by_name(rule, name, value):
+    """It would quietly leave out all unlabelled images, or no pixel at all."""
+    second = {"peer": unet()} if rule is MultiscaleContrast else {}
+    with pytest.raises(InputError, match=f"method#{name} is {value}: give "):
+        rule(unet(), **second, **{name: value})
