@@ -96,11 +96,15 @@ def test_resume_without_a_run_is_refused(data, tmp_path):
     "change, named",
     [
         ({"label_ratio": 5}, "label_ratio was 4"),
-        ({"num_classes": 3}, "num_classes was 2"),
+        ({"num_classes": 3}, "pass --num_classes 2"),  # the masks say so before the record does
         ({"network_def__dropout": 0.5}, "network_def#dropout was "),
         ({"method__threshold": 0.25}, "method#threshold was 0.8 in the run in "),
         ({"method__weights__contrast": 0.5}, "method#weights#contrast was "),
         ({"max_epochs": 3}, "max_epochs was 1"),
+        ({"train__trainer__max_norm": 0.01}, "max_norm was "),
+        ({"channels_last": False}, "channels_last was true"),
+        ({"planned_iterations": 100000}, "planned_iterations was "),
+        ({"teacher_iterations": 0}, "teacher_iterations was 400"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
