@@ -23,9 +23,9 @@ from scripts.errors import InputError
 
 Row = Mapping[str, Any]
 
-#: after Okabe and Ito, *Color Universal Design*, and six more
+#: after Okabe and Ito, *Color Universal Design*, and more, for a suite may well have sixteen methods
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#8c564b", "#b8a800", "#17becf")
-COLOURS += ("#7cb518", "#a4133c")
+COLOURS += ("#7cb518", "#a4133c", "#f4d03f", "#1b2a8c", "#b388eb", "#0b5d3b", "#ff8fab")
 BASELINE = "#444444"
 LINES = ("-", "--", ":", "-.", (0, (1, 1)))
 LEAST_SPAN = 5.0  # points of Dice that an axis shows at least, or tenths of a point would look like a lot
