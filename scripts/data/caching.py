@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import pickle
 import shutil
 import sys
 import weakref
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from monai.data import CacheDataset, Dataset, PersistentDataset
+from monai.data.utils import pickle_hashing
 
 from scripts import distributed
 from scripts.data.files import Item
@@ -56,7 +58,7 @@ def cached_dataset(
         data: the items of the list.
         transform: deterministic preprocessing, whose result is kept.
         cache: ``auto``, ``memory``, ``disk`` or ``none``.
-        cache_dir: folder for ``disk``, of this run and this preprocessing alone; a resumed run finds its files there.
+        cache_dir: folder for ``disk``, of this run alone; a resumed run with the same preprocessing finds its files.
         num_workers: processes of the loader. Without any, an image is kept when it is first read, so that a run starts
             at once on however many images; with some, the memory is filled before, so that they share it.
 
@@ -79,7 +81,17 @@ def cached_dataset(
         if each:
             PROMISES[dataset] = each
         return dataset
-    return PersistentDataset(data, transform, cache_dir) if mode == "disk" else Dataset(data, transform)
+    if mode == "disk":  # an application may train again in the folder with another image size
+        return PersistentDataset(data, transform, cache_dir, hash_transform=fingerprint)
+    return Dataset(data, transform)
+
+
+def fingerprint(transforms: Sequence[Callable]) -> bytes:
+    """Of the preprocessing with its settings; of names alone where it cannot be written down, as a local function."""
+    try:
+        return pickle_hashing(transforms)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        return pickle_hashing([type(transform).__name__ for transform in transforms])
 
 
 def choose(needed: int, cache_dir: str | Path | None) -> tuple[str, str]:

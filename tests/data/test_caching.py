@@ -11,7 +11,7 @@ import weakref
 import pytest
 import torch
 from monai.data import CacheDataset, Dataset, PersistentDataset
-from monai.transforms import Compose, Lambda
+from monai.transforms import Compose, Lambda, Resized
 
 from scripts.data import caching
 from scripts.data.caching import cached_dataset, choose, free_disk, free_memory, item_bytes, promised
@@ -91,6 +91,15 @@ def test_disk_cache_is_found_again(tmp_path):
         dataset = cached_dataset(DATA, Compose([Lambda(counted)]), "disk", tmp_path)
         [dataset[index] for index in range(len(DATA))]
     assert len(calls) == len(DATA)
+
+
+def test_another_preprocessing_does_not_find_the_files_of_before(tmp_path):
+    """An application trains again in its folder, with another image size."""
+    items = [{"image": torch.ones(1, 8, 8)}]
+    for size in (8, 4, 8):
+        resize = Compose([Resized("image", (size, size))])
+        assert cached_dataset(items, resize, "disk", tmp_path)[0]["image"].shape == (1, size, size)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("memory, place", [(10**6, "in memory"), (0, "on the disk")])
