@@ -75,5 +75,5 @@ class StopOnNonFinite:
             keys = [key for keys in distributed.gathered_objects(mine) for key in keys]
             raise InputError(
                 f"the loss or its gradient became NaN or infinite at iteration {first}, whose batch held "
-                f"{', '.join(keys)}: check these images, or {'pass --amp false, or ' * engine.amp}lower learning_rate"
+                f"{', '.join(keys)}: check these images, or lower learning_rate{', or pass --amp false' * engine.amp}"
             )

@@ -66,10 +66,10 @@ class OverflowsAt(BreaksAt):
         return losses
 
 
-@pytest.mark.parametrize("amp, mend", [(False, "or lower"), (True, "or pass --amp false, or lower")])
+@pytest.mark.parametrize("amp, mend", [(False, "$"), (True, ", or pass --amp false$")])
 def test_a_gradient_that_is_no_number_is_not_saved_either(tmp_path, amp, mend):
     handlers = [StopOnNonFinite(50), Checkpoints(str(tmp_path))]
-    said = f"the loss or its gradient became NaN or infinite at iteration 6, whose batch .* {mend} learning_rate"
+    said = f"the loss or its gradient became NaN or infinite at iteration 6, whose batch .* learning_rate{mend}"
     with pytest.raises(InputError, match=said):
         trainer(OverflowsAt, train_handlers=handlers, max_norm=1.0, amp=amp).run()
     saved = torch.load(tmp_path / "latest.pt", weights_only=True)

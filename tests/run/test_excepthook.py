@@ -66,12 +66,20 @@ def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, cap
             "method#contrast is None, which MONAI would not set to nothing: give --method#contrast '$None'",
         ),
         (
+            ["--dataset_dir", "set #3"],
+            "dataset_dir holds 'set #3', in which MONAI reads # as a separator: rename it without #.",
+        ),
+        (
+            ["--class_names", "['wound','ulcer #1']"],
+            "class_names holds 'ulcer #1', in which MONAI reads # as a separator: rename it without #.",
+        ),
+        (
             ["--network_def#_target_", "scripts.networks.LESNet"],
             "network_def: there is no scripts.networks.LESNet: correct its _target_, export it in the __init__.py "
             "of its package, or put the folder of its module on PYTHONPATH",
         ),
     ],
-    ids=["key", "folder", "nothing", "target"],
+    ids=["key", "folder", "nothing", "separator", "separator in a list", "target"],
 )
 def test_the_program_ends_with_the_sentence_alone(tmp_path, arguments, sentence):
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training"]
