@@ -66,8 +66,8 @@ def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, cap
             "method#contrast is None, which MONAI would not set to nothing: give --method#contrast '$None'",
         ),
         (
-            ["--dataset_dir", "set #3"],
-            "dataset_dir holds 'set #3', in which MONAI reads # as a separator: rename it without #.",
+            ["--dataset_dir", "/data/set#3"],
+            "dataset_dir holds '/data/set#3', in which MONAI reads # as a separator: rename it without #.",
         ),
         (
             ["--class_names", "['wound','ulcer #1']"],
