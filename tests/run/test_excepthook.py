@@ -67,11 +67,11 @@ def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, cap
         ),
         (
             ["--dataset_dir", "/data/set#3"],
-            "dataset_dir holds '/data/set#3', in which MONAI reads # as a separator: rename it without #.",
+            "dataset_dir holds '/data/set#3', in which MONAI reads # as a separator: rename it without #",
         ),
         (
             ["--class_names", "['wound','ulcer #1']"],
-            "class_names holds 'ulcer #1', in which MONAI reads # as a separator: rename it without #.",
+            "class_names holds 'ulcer #1', in which MONAI reads # as a separator: rename it without #",
         ),
         (
             ["--network_def#_target_", "scripts.networks.LESNet"],
