@@ -40,9 +40,8 @@ def names_setting(known: Mapping[int, str], num_classes: int) -> dict[str, list[
     A name that MONAI would take for a reference, an expression or a macro, or in parts, cannot be passed: then none is.
     """
     names = completed_class_names(known, num_classes)
-    if names == default_class_names(num_classes) or any(
-        name.startswith(("@", "$", "%")) or "#" in name for name in names
-    ):
+    cannot = any(name.startswith(("@", "$", "%")) or "#" in name for name in names)
+    if cannot or names == default_class_names(num_classes):
         return {}
     return {"class_names": names}
 

@@ -79,11 +79,8 @@ class MultiscaleContrast(LearningRule):
         self.peer = peer
         self.cross, self.perturbation = as_bool(cross, "method#cross"), as_bool(perturbation, "method#perturbation")
         self.patch, self.pixel = as_bool(patch, "method#patch"), as_bool(pixel, "method#pixel")
-        self.num_classes, self.samples, self.confidence = (
-            num_classes,
-            samples,
-            as_share(confidence, "method#confidence"),
-        )
+        self.num_classes, self.samples = num_classes, samples
+        self.confidence = as_share(confidence, "method#confidence")
         self.grid, self.temperature = grid, temperature
         self.coverage = (as_share(foreground, "method#foreground"), as_share(background, "method#background"))
         heads = 2 if self.patch or self.pixel else 0
