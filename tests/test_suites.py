@@ -17,9 +17,10 @@ from bundle.benchmark.suite import Run, load_suite
 from scripts.overrides import argument
 from tests.tiny import ROOT, workflow
 
-RUNS = load_suite(ROOT / "bundle" / "suites" / "less_net_ablation.yaml").runs
-METHODS = {run.method: run for run in RUNS if run.network == "lessnet"}
-NETWORKS = {run.network: run for run in RUNS if run.method == "less_net"}
+SUITES = ("less_net_ablation", "less_net_parts")
+RUNS = {name: load_suite(ROOT / "bundle" / "suites" / f"{name}.yaml").runs for name in SUITES}
+METHODS = {f"{name}-{run.method}": run for name in SUITES for run in RUNS[name] if run.network == "lessnet"}
+NETWORKS = {run.network: run for run in RUNS["less_net_ablation"] if run.method == "less_net"}
 
 
 def made(run, synthetic_set, tmp_path, **tiny):
@@ -33,18 +34,19 @@ def made(run, synthetic_set, tmp_path, **tiny):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_term_that_is_switched_off_is_off(name, synthetic_set, tmp_path):
+    method = METHODS[name].method
     one = made(METHODS[name], synthetic_set, tmp_path)
     one.run()
     rule = one.parser.get_parsed_content("method")
     expected = {key.removeprefix("method#"): value for key, value in METHODS[name].settings.items() if "method#" in key}
-    assert bool(expected) == (name not in ("supervised", "less_net"))
+    assert bool(expected) == (method not in ("supervised", "less_net"))
     for key, value in expected.items():
         if key == "weights#consistency":
             assert rule.weights_at(1.0)["consistency"] == 0
         else:
             assert getattr(rule, key) == value
     last = one.parser.get_parsed_content("train#trainer").history[-1]
-    assert ("loss/contrast" in last) == (name not in ("supervised", "no_contrast"))
+    assert ("loss/contrast" in last) == (method not in ("supervised", "no_contrast"))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -75,7 +77,7 @@ def test_the_command_line_tells_monai_every_setting(suite):
 
 def test_an_empty_setting_of_a_suite_switches_its_part_off_in_the_process_that_trains(synthetic_set, tmp_path):
     tiny = {"dataset_dir": str(synthetic_set), "max_epochs": 1, "epoch_length": 2, "batch_size": 2, "num_workers": 0}
-    run = Run("set", "lessnet", "no_contrast", 1.0, 0, (), METHODS["no_contrast"].settings | tiny)
+    run = Run("set", "lessnet", "no_contrast", 1.0, 0, (), METHODS["less_net_parts-no_contrast"].settings | tiny)
     words = [
         sys.executable if word == "python" else word for word in map(str, commands(run, tmp_path / "run", ".")["train"])
     ]
