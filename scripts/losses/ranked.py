@@ -117,6 +117,7 @@ def inter_patch_loss(
     num_classes: int,
     patch: int = 32,
     least: float = 0.05,
+    limit: int = 1024,
     embed: Callable[[Tensor], Tensor] = unchanged,
     **hinge: float,
 ) -> Tensor:
@@ -131,6 +132,7 @@ def inter_patch_loss(
         features: (B, F, X, Y).
         labels: (B, 1, X, Y), 255 where ignored.
         images: (B, C, X, Y).
+        limit: descriptors that are compared; of more, so many at random.
         patch, least, embed, hinge: as of :func:`intra_patch_loss`.
     """
     classes = tile(labels, patch)[..., 0]
@@ -138,18 +140,21 @@ def inter_patch_loss(
     numbers = torch.arange(num_classes, device=labels.device)
     member = (classes.unsqueeze(1) == numbers.view(1, -1, 1)) & kept.unsqueeze(2)
     means = full_product(member, tile(features, patch)) / member.sum(dim=2, keepdim=True).clamp(min=1)
-    contrast = local_contrast(tile(images, patch), member.float())
-    # few patches are mixed, and every pair is compared: only the descriptors that exist
-    described, number = F.normalize(embed(means), dim=-1)[kept], numbers.expand_as(kept)[kept]
-    lesions = number > 0
-    rank = contrast[kept].masked_fill(~lesions, torch.inf).argsort().argsort()
+    described = F.normalize(embed(means), dim=-1).flatten(0, 1)
+    contrast = local_contrast(tile(images, patch), member.float()).flatten()
+    valid, number = kept.flatten(), numbers.repeat(len(kept))
+    if len(valid) > limit:  # every pair is compared, and few patches are mixed; a fixed number, or a GPU would wait
+        chosen = (valid + torch.rand(len(valid), device=labels.device)).topk(limit).indices
+        described, contrast, valid, number = (values[chosen] for values in (described, contrast, valid, number))
+    lesions = valid & (number > 0)
+    rank = contrast.masked_fill(~lesions, torch.inf).argsort().argsort()
     low = lesions & (rank < lesions.sum() // 2)
-    anchors, reference = described[low], described.detach()
-    same = number[low].unsqueeze(1) == number.unsqueeze(0)
-    positive = same & (lesions & ~low).unsqueeze(0)
-    distance = torch.where(positive, distances(anchors, reference), distances(anchors, described))
-    total, count = summed(ranked_hinge(distance, positive, ~same, **hinge).sum(), low.sum())
-    return total / count.clamp(min=1)
+    same = number.unsqueeze(1) == number.unsqueeze(0)
+    positive = low.unsqueeze(1) & same & (lesions & ~low).unsqueeze(0)
+    negative = low.unsqueeze(1) & ~same & valid.unsqueeze(0)
+    distance = torch.where(positive, distances(described, described.detach()), distances(described, described))
+    total, anchors = summed(ranked_hinge(distance, positive, negative, **hinge).sum(), low.sum())
+    return total / anchors.clamp(min=1)
 
 
 def local_contrast(images: Tensor, member: Tensor) -> Tensor:

@@ -39,8 +39,9 @@ class DetailBranch(nn.Module):
 
     MobileViT starts at stride 2, with depth-wise convolutions that need many images before they generalise; plain
     channels at full resolution learn the colour and the edge of a small lesion from a handful (measured in
-    docs/results_batch_dice.md). A path apart for detail is the idea of BiSeNet (Yu et al., ECCV 2018). Each level passes its map
-    down by max pooling, so that every scale reaches the fusion together with its shallower neighbour, pooled.
+    docs/results_batch_dice.md). A path apart for detail is the idea of BiSeNet (Yu et al., ECCV 2018). Each level
+    passes its map down by max pooling, so that every scale reaches the fusion together with its shallower
+    neighbour, pooled.
 
     Args:
         in_channels: channels of the image.

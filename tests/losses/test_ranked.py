@@ -123,6 +123,22 @@ def test_inter_is_the_loop_over_descriptors(classes, channels):
     assert expected > 0.01 and value.item() == pytest.approx(expected, abs=1e-3)
 
 
+def test_descriptors_that_exist_are_compared_before_empty_ones():
+    """A limit that all of them pass changes nothing, be there ever so many patches of one class."""
+    torch.manual_seed(0)
+    embeddings, labels, images = unit(3, 5, 24, 24), blobs(3), torch.rand(3, 3, 24, 24)
+    whole, alone = (inter_patch_loss(embeddings, labels, images, 2, patch=8, limit=n).item() for n in (54, 1))
+    mixed = (tile(labels, 8)[..., 0].eq(1).float().mean(1) >= 0.05) & (
+        tile(labels, 8)[..., 0].eq(0).float().mean(1) >= 0.05
+    )
+    exist = 2 * int(mixed.sum())
+    assert 2 < exist < 54 and whole > 0.01
+    assert inter_patch_loss(embeddings, labels, images, 2, patch=8, limit=exist).item() == pytest.approx(
+        whole, abs=1e-6
+    )
+    assert alone == 0  # one descriptor has nothing to follow, whichever it is
+
+
 def losses_of(embeddings, labels, images, classes=2):
     return (
         intra_patch_loss(embeddings, labels, classes, patch=8, band=2, samples=16),
