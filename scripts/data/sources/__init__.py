@@ -16,6 +16,7 @@ from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Label, Problem, Source, from_collection, shown
 from scripts.data.sources.coco import find_coco, read_coco
 from scripts.data.sources.cvat import find_cvat, read_cvat
+from scripts.data.sources.label_studio import find_label_studio, read_label_studio
 from scripts.data.sources.labelme import find_labelme, read_labelme
 from scripts.data.sources.legends import read_legend
 from scripts.data.sources.names import read_names
@@ -27,7 +28,7 @@ from scripts.errors import InputError
 
 __all__ = ["Entry", "LAYOUTS", "Label", "OPTIONS", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
 
-LAYOUTS = ("pairs", "datalist", "csv", "coco", "cvat", "labelme", "voc", "nnunet", "names")
+LAYOUTS = ("pairs", "datalist", "csv", "coco", "cvat", "labelstudio", "labelme", "voc", "nnunet", "names")
 logger = logging.getLogger("less_net")
 
 DATALISTS = ("datalist.json", "dataset.json")
@@ -49,17 +50,17 @@ def read_source(
     What describes the data in a file comes before what only its names tell:
 
     1. ``pairs``: ``pairs.csv``; ``datalist``: a MONAI datalist; ``csv``: another table; ``coco``: COCO annotations;
-       ``cvat``: CVAT's; ``labelme``: labelme's;
+       ``cvat``: CVAT's; ``labelstudio``: Label Studio's; ``labelme``: labelme's;
     2. ``voc``: Pascal VOC; ``nnunet``: ``imagesTr``;
     3. ``names``: any folders and files, told apart by words as ``images``, ``_mask``.
 
     Args:
-        path: the folder; or the table, datalist, COCO or CVAT file itself, in its folder.
+        path: the folder; or the table, datalist, COCO, CVAT or Label Studio file itself, in its folder.
         layout: one of ``LAYOUTS`` if it is not to be recognised.
         columns: column of each role of a table.
         folders: role (``image``, ``label``, ``scribble``) of folders in it, relative to ``path`` or absolute.
         skip: folders to pass over.
-        unannotated: one of ``UNANNOTATED``: what the images are that a COCO or CVAT file lists without an annotation.
+        unannotated: one of ``UNANNOTATED``: what the images are that such a file lists without an annotation.
 
     Raises:
         InputError: no such folder, or none of those with a role; nothing recognised, several layouts at once, or
@@ -115,9 +116,10 @@ def _check_options(path: Path, layout: str, columns: Mapping[str, str], unannota
     Raises:
         InputError: naming the option.
     """
-    if unannotated and layout not in ("coco", "cvat"):
+    if unannotated and layout not in ("coco", "cvat", "labelstudio"):
         raise InputError(
-            f"--unannotated is for COCO and CVAT files, but {path} is read as the layout '{layout}': leave it out."
+            f"--unannotated is for COCO, CVAT and Label Studio files, but {path} is read as the layout '{layout}': "
+            "leave it out."
         )
     if columns and layout != "csv":
         raise InputError(
@@ -151,15 +153,24 @@ def _candidates(
     training = next((name for name in tree.folders if name == "imagesTr"), None)
     found: dict[str, list[str]] = {}
     pairs = [name for name in tree.listings if name == "pairs.csv"] if not columns else []
+    exports = find_label_studio(tree)
     datalists = [name for name in tree.listings if name in DATALISTS or name == named and name.endswith(".json")]
+    datalists = [name for name in datalists if name not in exports]
     datalists = [name for name in datalists if wanted("datalist") and not (training and name == "dataset.json")]
     datalists = [name for name in datalists if isinstance(read_json(Path(tree.path(name))).get("training"), list)]
     coco = find_coco(tree) if wanted("coco") else []
     cvat = find_cvat(tree) if wanted("cvat") else []
+    exports = exports if wanted("labelstudio") else []
     tables = find_tables(tree, columns) if wanted("csv") and (layout == "csv" or not pairs) else []
-    for name, files in (("pairs", pairs), ("datalist", datalists), ("csv", tables), ("coco", coco), ("cvat", cvat)):
-        if files and wanted(name):
-            found[name] = files
+    described = {
+        "pairs": pairs,
+        "datalist": datalists,
+        "csv": tables,
+        "coco": coco,
+        "cvat": cvat,
+        "labelstudio": exports,
+    }
+    found |= {name: files for name, files in described.items() if files and wanted(name)}
     if not found and wanted("labelme") and (labelme := find_labelme(tree)):
         found["labelme"] = labelme
         beside = {str(Path(name).parent) for name in labelme}
@@ -217,6 +228,8 @@ def _read(
         return read_coco(tree, files, unannotated)
     if layout == "cvat":
         return read_cvat(tree, files, unannotated)
+    if layout == "labelstudio":
+        return read_label_studio(tree, files, unannotated)
     if layout == "labelme":
         return read_labelme(tree, files)
     if layout == "nnunet":

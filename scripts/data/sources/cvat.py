@@ -23,6 +23,7 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below, is_reserved
 from scripts.data.sources.coco import paint
+from scripts.data.sources.outlines import oval, runs_of, turned
 from scripts.data.sources.strokes import Stroke, draw_strokes, scribble_labels
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
@@ -33,7 +34,6 @@ HEAD = 4096  # bytes in which they stand
 AREAS = ("polygon", "box", "ellipse", "mask")
 LINES = ("polyline", "points")
 OTHERS = ("cuboid", "skeleton")
-CORNERS = 90  # of the polygon that stands for an ellipse
 
 logger = logging.getLogger("less_net")
 
@@ -220,17 +220,15 @@ def _outline(shape: dict[str, Any]) -> list[float]:
     """
     if shape["kind"] == "polygon":
         return [number for point in _points(shape) for number in point]
-    turn = math.radians(float(shape.get("rotation", 0)))  # clockwise, as y points down
+    turn = float(shape.get("rotation", 0))
     if shape["kind"] == "box":
         left, top, right, bottom = (float(shape[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
         x, y, width, height = (left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2
         corners = [(-width, -height), (width, -height), (width, height), (-width, height)]
     else:
         x, y, width, height = (float(shape[key]) for key in ("cx", "cy", "rx", "ry"))
-        angles = [2 * math.pi * step / CORNERS for step in range(CORNERS)]
-        corners = [(width * math.cos(angle), height * math.sin(angle)) for angle in angles]
-    cos, sin = math.cos(turn), math.sin(turn)
-    return [part for a, b in corners for part in (x + a * cos - b * sin, y + a * sin + b * cos)]
+        corners = oval(width, height)
+    return turned(corners, turn, x, y)
 
 
 def _runs(shape: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
@@ -248,7 +246,4 @@ def _runs(shape: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     drawn = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
     whole = np.zeros(size, dtype=bool)
     whole[left : left + width, top : top + height] = drawn.T
-    flat = whole.ravel()  # column by column, as (X, Y) is stored
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    lengths = np.diff([0, *edges, flat.size]).tolist()
-    return {"size": [size[1], size[0]], "counts": [0, *lengths] if flat[0] else lengths}
+    return runs_of(whole)

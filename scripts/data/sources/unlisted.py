@@ -47,6 +47,7 @@ def settle(
     names: Mapping[int, str],
     problems: list[Problem],
     unannotated: str,
+    waiting: Collection[Listed] = (),
 ) -> Source:
     """The source made of files that list every image of a task, looked at or not.
 
@@ -63,12 +64,16 @@ def settle(
         problems: with the files.
         unannotated: one of ``UNANNOTATED``: what images without a shape are; where it is empty they are background, and
             a warning says so if they are the most.
+        waiting: images that are listed as not annotated yet.
     """
     listed, more = _one_an_image(listed)
     sides = {one.entry.side for one in listed}
     pinned = None not in sides and "train" in sides and len(sides) > 1
-    entries, files = [one.entry for one in listed], dict.fromkeys(one.file for one in listed)
-    others, left_out = unlisted_images(tree, files, [entry.name for entry in entries], kind, failed)
+    entries, files = [one.entry for one in listed], dict.fromkeys(one.file for one in (*listed, *waiting))
+    known = {entry.name for entry in entries}
+    ahead = {one.entry.name: one.entry for one in waiting if one.entry.name not in known}
+    others, left_out = unlisted_images(tree, files, [*known, *ahead], kind, failed)
+    others += ahead.values()
     for entry in others:
         entry.side = side_of(entry.folder) or "train"
     bare = [one.entry for one in listed if not one.drawn]
@@ -86,7 +91,7 @@ def settle(
         )
     text = (
         f"{kind} annotations in {told} ({len(entries) - len(bare)} images with shapes, {len(bare)} without any, "
-        f"{len(others)} not listed)"
+        f"{len(others)} not listed{' or not annotated' if ahead else ''})"
     )
     if not pinned:
         for entry in entries + others:
@@ -94,7 +99,7 @@ def settle(
     kept, unused = leave_out_held_out(entries + others)
     class_names = {0: "background", **names}
     return Source(
-        kind.lower(),
+        kind.lower().replace(" ", ""),
         text,
         kept,
         class_names=class_names,
