@@ -30,22 +30,18 @@ def unpack(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     bits = np.unpackbits(np.frombuffer(bytes(packed), np.uint8))
     text, count = bits.tobytes().translate(DIGITS), 4 * math.prod(size)
 
-    def number(start: int, width: int) -> int:
-        if start + width > len(text):
-            raise ValueError("its run lengths end too early")
-        return int(text[start : start + width], 2)
-
-    if number(0, 32) != count or number(32, 5) != 7:
+    if len(text) < HEADER or int(text[:32], 2) != count or int(text[32:37], 2) != 7:
         raise ValueError("its run lengths do not fill the image")
-    widths = [number(37 + 4 * kind, 4) + 1 for kind in range(4)]
+    widths = [int(text[start : start + 4], 2) + 1 for start in range(37, HEADER, 4)]
+    kinds = {b"%d%d%d" % (one, kind >> 1, kind & 1): (one, widths[kind]) for one in (0, 1) for kind in range(4)}
     values, at, done = np.empty(count, np.uint8), HEADER, 0
-    while done < count:
-        repeats, width = number(at, 1), widths[number(at + 1, 2)]
-        length = number(at + 3, width) + 1
-        at += 3 + width
-        stop = at + (8 if repeats else 8 * length)
-        if stop > len(text) or done + length > count:
+    while done < count:  # once for each run, so with as little as can be
+        repeats, width = kinds.get(text[at : at + 3], (0, 0))
+        start = at + 3 + width
+        length = int(text[at + 3 : start] or b"0", 2) + 1
+        at = start + (8 if repeats else 8 * length)
+        if not width or at > len(text) or done + length > count:
             raise ValueError("its run lengths do not fit")
-        values[done : done + length] = np.packbits(bits[at:stop])
-        at, done = stop, done + length
+        values[done : done + length] = int(text[start:at], 2) if repeats else np.packbits(bits[start:at])
+        done += length
     return values.reshape(size[1], size[0], 4)[..., 3].T > 0
