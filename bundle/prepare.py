@@ -23,7 +23,9 @@ HELP = "turn any folder with images and masks into a dataset folder that trainin
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument(
-        "source", metavar="SRC", help="folder with images; or a table, datalist, COCO, CVAT or Label Studio file in it"
+        "source",
+        metavar="SRC",
+        help="folder with images; or a table, datalist or annotation file (COCO, CVAT, ...) in it",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new or empty folder for the data set")
     parser.add_argument(
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unannotated",
         default="",
         choices=("", *UNANNOTATED),
-        help="what images are that a COCO, CVAT or Label Studio file lists without an annotation (default: background)",
+        help="what images are that COCO, CVAT, Label Studio or VIA list without an annotation (default: background)",
     )
     parser.add_argument("--values", default="", help="classes of mask values: 85=1,170=2 or '#ff0000=1,#00ff00=2'")
     parser.add_argument("--nearest", action="store_true", help="other values count as the nearest named one (blur)")

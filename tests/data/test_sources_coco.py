@@ -217,7 +217,7 @@ def test_images_that_nobody_annotated_are_unlabelled(tmp_path, caplog):
     }
     one = read_source(tmp_path / "instances_train.json")  # of the other images nothing is known then
     assert sorted(entry.key for entry in one.entries) == [f"train{number}" for number in range(5)]
-    with pytest.raises(InputError, match="--unannotated is for COCO, CVAT and Label Studio files"):
+    with pytest.raises(InputError, match="--unannotated is for COCO, CVAT, Label Studio and VIA files"):
         read_source(tmp_path, "names", unannotated="unlabelled")
     with pytest.raises(InputError, match="--unannotated is 'unlabeled': give background or unlabelled"):
         read_source(tmp_path, unannotated="unlabeled")

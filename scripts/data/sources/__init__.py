@@ -24,11 +24,19 @@ from scripts.data.sources.nnunet import read_nnunet
 from scripts.data.sources.tables import find_tables, read_tables
 from scripts.data.sources.tree import PREPARED, Tree, scan
 from scripts.data.sources.unlisted import UNANNOTATED, is_mask
+from scripts.data.sources.via import find_via, read_via
 from scripts.errors import InputError
 
 __all__ = ["Entry", "LAYOUTS", "Label", "OPTIONS", "PREPARED", "Problem", "Source", "UNANNOTATED", "read_source"]
 
-LAYOUTS = ("pairs", "datalist", "csv", "coco", "cvat", "labelstudio", "labelme", "voc", "nnunet", "names")
+#: files that list images with what people drew on them: how each kind is found, and read
+ANNOTATIONS = {
+    "coco": (find_coco, read_coco),
+    "cvat": (find_cvat, read_cvat),
+    "labelstudio": (find_label_studio, read_label_studio),
+    "via": (find_via, read_via),
+}
+LAYOUTS = ("pairs", "datalist", "csv", *ANNOTATIONS, "labelme", "voc", "nnunet", "names")
 logger = logging.getLogger("less_net")
 
 DATALISTS = ("datalist.json", "dataset.json")
@@ -50,12 +58,12 @@ def read_source(
     What describes the data in a file comes before what only its names tell:
 
     1. ``pairs``: ``pairs.csv``; ``datalist``: a MONAI datalist; ``csv``: another table; ``coco``: COCO annotations;
-       ``cvat``: CVAT's; ``labelstudio``: Label Studio's; ``labelme``: labelme's;
+       ``cvat``, ``labelstudio``, ``via`` and ``labelme``: those of these programs;
     2. ``voc``: Pascal VOC; ``nnunet``: ``imagesTr``;
     3. ``names``: any folders and files, told apart by words as ``images``, ``_mask``.
 
     Args:
-        path: the folder; or the table, datalist, COCO, CVAT or Label Studio file itself, in its folder.
+        path: the folder; or the table, datalist or annotation file itself, in its folder.
         layout: one of ``LAYOUTS`` if it is not to be recognised.
         columns: column of each role of a table.
         folders: role (``image``, ``label``, ``scribble``) of folders in it, relative to ``path`` or absolute.
@@ -116,10 +124,10 @@ def _check_options(path: Path, layout: str, columns: Mapping[str, str], unannota
     Raises:
         InputError: naming the option.
     """
-    if unannotated and layout not in ("coco", "cvat", "labelstudio"):
+    if unannotated and layout not in ANNOTATIONS:
         raise InputError(
-            f"--unannotated is for COCO, CVAT and Label Studio files, but {path} is read as the layout '{layout}': "
-            "leave it out."
+            f"--unannotated is for COCO, CVAT, Label Studio and VIA files, but {path} is read as the layout '{layout}'"
+            ": leave it out."
         )
     if columns and layout != "csv":
         raise InputError(
@@ -153,23 +161,13 @@ def _candidates(
     training = next((name for name in tree.folders if name == "imagesTr"), None)
     found: dict[str, list[str]] = {}
     pairs = [name for name in tree.listings if name == "pairs.csv"] if not columns else []
-    exports = find_label_studio(tree)
+    annotations = {name: find(tree) for name, (find, _) in ANNOTATIONS.items()}
     datalists = [name for name in tree.listings if name in DATALISTS or name == named and name.endswith(".json")]
-    datalists = [name for name in datalists if name not in exports]
+    datalists = [name for name in datalists if not any(name in files for files in annotations.values())]
     datalists = [name for name in datalists if wanted("datalist") and not (training and name == "dataset.json")]
     datalists = [name for name in datalists if isinstance(read_json(Path(tree.path(name))).get("training"), list)]
-    coco = find_coco(tree) if wanted("coco") else []
-    cvat = find_cvat(tree) if wanted("cvat") else []
-    exports = exports if wanted("labelstudio") else []
     tables = find_tables(tree, columns) if wanted("csv") and (layout == "csv" or not pairs) else []
-    described = {
-        "pairs": pairs,
-        "datalist": datalists,
-        "csv": tables,
-        "coco": coco,
-        "cvat": cvat,
-        "labelstudio": exports,
-    }
+    described = {"pairs": pairs, "datalist": datalists, "csv": tables, **annotations}
     found |= {name: files for name, files in described.items() if files and wanted(name)}
     if not found and wanted("labelme") and (labelme := find_labelme(tree)):
         found["labelme"] = labelme
@@ -224,12 +222,8 @@ def _read(
     files, (columns, folders, unannotated) = candidates.get(layout, []), options
     if layout == "csv":
         return read_tables(tree, files, columns)
-    if layout == "coco":
-        return read_coco(tree, files, unannotated)
-    if layout == "cvat":
-        return read_cvat(tree, files, unannotated)
-    if layout == "labelstudio":
-        return read_label_studio(tree, files, unannotated)
+    if layout in ANNOTATIONS:
+        return ANNOTATIONS[layout][1](tree, files, unannotated)
     if layout == "labelme":
         return read_labelme(tree, files)
     if layout == "nnunet":
