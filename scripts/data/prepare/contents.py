@@ -104,7 +104,7 @@ def label_name(label: Label | None, entry: Entry) -> str:
     """The file that stands for a mask in messages."""
     if isinstance(label, str):
         return label
-    return next(iter(label.values())) if isinstance(label, dict) else f"the annotations of {entry.name}"
+    return next(iter(label.values())) if isinstance(label, dict) else f"the annotation of {entry.name}"
 
 
 def _flat_codes(path: str) -> Codes:
