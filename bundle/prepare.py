@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new or empty folder for the data set")
     parser.add_argument(
-        "--layout", default="", choices=("", *LAYOUTS), help="how SRC is arranged (default: recognised)"
+        "--layout",
+        default="",
+        choices=("", *LAYOUTS),
+        metavar="NAME",
+        help=f"how SRC is arranged (default: recognised): {', '.join(LAYOUTS)}",
     )
     parser.add_argument("--columns", default="", help="columns of a table: image=photo,mask=truth,group=patient")
     for name in ("images", "masks", "scribbles"):
