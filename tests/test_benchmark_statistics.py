@@ -210,6 +210,19 @@ def test_the_summary_is_tables_plots_and_one_page(tmp_path):
     assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 12
 
 
+def test_plots_show_the_methods_that_the_suite_names(tmp_path):
+    results = [
+        whole(name, 0.6 + 0.1 * ratio, 0.5, "n", ratio) for name in ("ours", "plain", "cps") for ratio in (0.05, 0.5)
+    ]
+    text = write_summary(suite_of(results, plotted=("plain", "cps")), results, tmp_path)
+    assert text.count("| ours | n |") == 2
+    for path in tmp_path.glob("*.png"):
+        picture = np.asarray(Image.open(path).convert("RGB"))
+        found = [(picture == ImageColor.getrgb(colour)).all(axis=2).sum() for colour in COLOURS[:2]]
+        assert found[0] == 0 and found[1] > 50  # `ours`, `cps`
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
 def test_one_network_has_no_plot_against_its_size(tmp_path):
     several = [whole("ours", 0.6, 0.5, network) for network in ("n", "other")]
     write_summary(suite_of(several), several, tmp_path)

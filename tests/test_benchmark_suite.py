@@ -73,6 +73,7 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
         ({"grids": [{**SUITE["grids"][0], "label_ratios": ["5%"]}]}, "'5%' under 'label_ratios'"),
         ({"grids": [{**SUITE["grids"][0], "seeds": [0.5]}]}, "'0.5' under 'seeds'"),
         ({"peers": ["mean_teacher", "magic"]}, "'magic'"),
+        ({"plotted": ["mean_teacher", "magic"]}, "'magic'"),
         ({"methods": {**SUITE["methods"], "supervised": {"kind": "magic"}}}, "'supervised' is of the kind magic"),
         ({"methods": {**SUITE["methods"], "supervised": {"kind": "clustering"}}}, "clustering alone has the ratio 0"),
         ({"grids": [{**SUITE["grids"][0], "label_ratios": [0]}]}, "clustering alone has the ratio 0"),

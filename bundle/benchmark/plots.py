@@ -78,11 +78,14 @@ def draw(suite: Suite, groups: Groups, rows: Sequence[Row], latencies: Mapping[i
     """The plots by file name, of what there is.
 
     Args:
-        suite: says which methods and networks there are.
+        suite: says which methods and networks there are, and which methods are shown.
         groups: results by group.
         rows: of the tables.
         latencies: milliseconds by the number of parameters of a network; see :func:`read_latencies`.
     """
+    shown = suite.plotted or {group.method for group in groups}
+    rows = [row for row in rows if row["method"] in shown]
+    groups = {group: found for group, found in groups.items() if group.method in shown}
     if not rows:
         return {}
     style = Style(suite)

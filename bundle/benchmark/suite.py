@@ -17,7 +17,7 @@ from scripts.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data", "networks", "methods")
 AXES = (*PARTS, "label_ratios", "seeds")
-KEYS = {"extends", *PARTS, "configs", "settings", "baseline", "peers", "comparisons", "part", "grids"}
+KEYS = {"extends", *PARTS, "configs", "settings", "baseline", "peers", "comparisons", "plotted", "part", "grids"}
 #: what the runs of a row of a table share, and what a comparison may name
 GROUP = ("data", "label_ratio", "network", "method")
 KINDS = ("training", "clustering")
@@ -69,6 +69,7 @@ class Suite:
         baseline: name of the method that every other one is compared with.
         peers: names of the methods among which the best one is compared with the others.
         comparisons: pairs of groups besides; see :func:`load_suite`.
+        plotted: names of the methods that plots show; empty: all.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Suite:
     baseline: str = ""
     peers: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    plotted: tuple[str, ...] = ()
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -106,12 +108,13 @@ def load_suite(path: str | Path) -> Suite:
     if not runs:
         raise InputError(f"{path} has no grids, so there is nothing to run: add some.")
     baseline, peers = suite.get("baseline", ""), tuple(suite.get("peers") or ())
-    for name in (*filter(None, [baseline]), *peers):
+    plotted = tuple(suite.get("plotted") or ())
+    for name in (*filter(None, [baseline]), *peers, *plotted):
         if name not in suite["methods"]:
-            raise InputError(f"{path}: baseline or peers name '{name}', which is not defined under 'methods'.")
+            raise InputError(f"{path}: baseline, peers or plotted name '{name}', which is not defined under 'methods'.")
     ordered = tuple(sorted(runs.values(), key=lambda run: run.seed))
     comparisons = tuple(_comparison(entry, runs.values(), path) for entry in suite.get("comparisons") or [])
-    return Suite(Path(path).stem, ordered, baseline, peers, comparisons)
+    return Suite(Path(path).stem, ordered, baseline, peers, comparisons, plotted)
 
 
 def _comparison(entry: Any, runs: Collection[Run], path: str | Path) -> Comparison:
