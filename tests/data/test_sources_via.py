@@ -102,7 +102,7 @@ def test_the_attribute_with_the_class_is_the_one_of_that_name(tmp_path, caplog):
     shapes = [rect(0, 0, 3, 3, sure="yes", Class={"clot": True, "blood": False}), rect(9, 9, 2, 2, sure="no")]
     root = via(tmp_path, {"a": shapes})
     assert read(root).class_names == {0: "background", 1: "clot"} and masks(root)["a"].sum() == 9
-    assert "1 of the kind rect without a class" in caplog.text
+    assert "1 of the kind rect without a label" in caplog.text
     with pytest.raises(InputError, match="have the attributes kind, sure: name the one that says the class 'label'"):
         read_source(via(tmp_path / "other", {"a": [rect(0, 0, 3, 3, sure="yes", kind="clot")]}))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,12 @@ from scripts.data.decode import decode
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below, is_reserved
+from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below
 from scripts.data.sources.brush import unpack
 from scripts.data.sources.coco import paint
 from scripts.data.sources.label_studio_tasks import Region, Task, tasks_of
 from scripts.data.sources.outlines import oval, runs_of, turned
-from scripts.data.sources.strokes import Stroke, draw_strokes, scribble_labels
+from scripts.data.sources.strokes import Stroke, draw_strokes, pass_over
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
@@ -66,9 +66,9 @@ def read_label_studio(tree: Tree, listings: list[str], unannotated: str = "") ->
         InputError: a file is no export of Label Studio, or there are no labels, or more than 254.
     """
     contents = {name: list(tasks_of(tree.path(name))) for name in listings}
-    regions = [one for tasks in contents.values() for task in tasks for one in task.regions or ()]
-    _pass_over(regions, contents)
-    labels = sorted({label for region in regions for label in region["labels"]})
+    drawn = [task.regions for tasks in contents.values() for task in tasks if task.regions]
+    pass_over(drawn, AREAS, LINES, ", ".join(listings))
+    labels = sorted({label for regions in drawn for one in regions for label in one["labels"]})
     classes = classes_of({label: label for label in labels}, f"{', '.join(listings)} of {KIND} names")
     find, listed, waiting, problems, failed = _Images(tree), [], [], [], []
     for name, tasks in contents.items():
@@ -89,27 +89,6 @@ def read_label_studio(tree: Tree, listings: list[str], unannotated: str = "") ->
         )
     names = class_names(classes, {label: label for label in classes})
     return settle(tree, KIND, listed, failed, names, problems, unannotated, waiting)
-
-
-def _pass_over(regions: list[Region], contents: dict[str, list[Task]]) -> None:
-    """Takes the regions that are of no use out of the tasks, and says how many there were."""
-    lines = {label for one in regions if one["kind"] in LINES for label in one["labels"]}
-    areas = {label for one in regions if one["kind"] in AREAS for label in one["labels"]}
-    known = {label for label in lines | areas if is_reserved(label)}
-    scribbles = scribble_labels(lines, areas - known, known)
-    passed: Counter[str] = Counter()
-    for task in (task for tasks in contents.values() for task in tasks if task.regions):
-        for one in list(task.regions):
-            if not one["labels"] or (one["kind"] in LINES and not scribbles.issuperset(one["labels"])):
-                task.regions.remove(one)
-                passed[one["kind"] if one["labels"] else f"{one['kind']} without a label"] += 1
-    regions[:] = [one for tasks in contents.values() for task in tasks for one in task.regions or ()]
-    if passed:
-        kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
-        told = ", ".join(contents)
-        logger.warning(
-            "%s has regions that are no areas or scribbles of a class, which are passed over: %s.", told, kinds
-        )
 
 
 class _Images:
@@ -163,7 +142,7 @@ def _listed(tree: Tree, listing: str, task: Task, path: str | None, classes: dic
     for one in task.regions:
         _check(one, name)
     areas, lines = ([one for one in task.regions if one["kind"] in kinds] for kinds in (AREAS, LINES))
-    if not lines or any(0 < classes[one["labels"][0]] < IGNORE_INDEX for one in areas):
+    if not lines or any(0 < classes[one["label"]] < IGNORE_INDEX for one in areas):
         entry.label = partial(_mask, path, areas, classes, source)
     if lines:
         entry.scribble = partial(_scribble, lines, classes, source)
@@ -201,7 +180,7 @@ def _mask(image: str, regions: list[Region], classes: dict[str, int], source: st
             area = runs_of(unpack(region["value"]["rle"], size)) if region["kind"] == "brush" else [_outline(region)]
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(_not_drawn(source, number, region, error)) from None
-        annotations.append({"id": number + 1, "category_id": region["labels"][0], "segmentation": area})
+        annotations.append({"id": number + 1, "category_id": region["label"], "segmentation": area})
     return paint(annotations, size, classes, source)
 
 
@@ -212,7 +191,7 @@ def _scribble(regions: list[Region], classes: dict[str, int], source: str) -> np
         try:
             value = region["value"]
             points = _vertices(value) if region["kind"] == "line" else [(value["x"], value["y"])]
-            strokes.append(Stroke(region["labels"][0], _pixels(points, region["size"])))
+            strokes.append(Stroke(region["label"], _pixels(points, region["size"])))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(_not_drawn(source, number, region, error)) from None
     return draw_strokes(strokes, regions[0]["size"], classes, source)
@@ -220,7 +199,7 @@ def _scribble(regions: list[Region], classes: dict[str, int], source: str) -> np
 
 def _not_drawn(source: str, number: int, region: Region, error: Exception) -> str:
     """What is said of a region that is damaged."""
-    which = f"{region['kind']} {number + 1} of the label '{region['labels'][0]}'"
+    which = f"{region['kind']} {number + 1} of the label '{region['label']}'"
     return f"{source}: {which} cannot be drawn ({error}): correct or remove it."
 
 

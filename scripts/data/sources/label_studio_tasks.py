@@ -107,7 +107,7 @@ def _drawn_in(record: Mapping[str, Any]) -> list[Region]:
 
 
 def _regions(results: list[dict[str, Any]]) -> Iterator[Region]:
-    """The results that are shapes: ``kind``, ``labels``, ``value``, ``size`` and ``turn`` of the image.
+    """The results that are shapes: ``kind``, ``labels``, the first one, ``value``, ``size`` and ``turn`` of the image.
 
     A shape that is drawn first and labelled then stands there twice, under one id: it counts with its label.
     """
@@ -117,7 +117,8 @@ def _regions(results: list[dict[str, Any]]) -> Iterator[Region]:
         kind, labels = _kind(value), _labels_of(value)
         if kind and (labels or one.get("id") not in labelled):
             size = one.get("original_width"), one.get("original_height")
-            yield {"kind": kind, "labels": labels, "value": value, "size": size, "turn": one.get("image_rotation") or 0}
+            named = {"label": labels[0] if labels else "", "labels": labels}
+            yield {"kind": kind, **named, "value": value, "size": size, "turn": one.get("image_rotation") or 0}
 
 
 def _labels_of(value: Mapping[str, Any]) -> list[str]:

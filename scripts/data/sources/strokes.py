@@ -4,16 +4,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence, Set
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.scribbles import WIDTH
+from scripts.data.sources.base import is_reserved
 from scripts.errors import InputError
+
+logger = logging.getLogger("less_net")
 
 FARTHEST = 2.0**24  # pixels from the corner of the image; Pillow draws nothing, or too much, where numbers overflow
 
@@ -37,6 +42,35 @@ def scribble_labels(lines: Set[str], areas: Set[str], known: Set[str]) -> set[st
         known: further names of classes, and those of the background and of what is ignored.
     """
     return set(lines) if not areas else set(lines & (areas | known))
+
+
+def pass_over(drawn: Iterable[list[dict[str, Any]]], areas: Sequence[str], lines: Sequence[str], told: str) -> None:
+    """Takes the regions that are of no use out of the lists, and says how many there were.
+
+    Of use are areas, and lines that are scribbles of a class, if they have a label.
+
+    Args:
+        drawn: the regions of each image, with ``kind`` and ``label``.
+        areas, lines: the kinds that are such.
+        told: who holds them, for the message.
+    """
+    drawn = list(drawn)
+    every = [one for regions in drawn for one in regions]
+    named, covering = ({one["label"] for one in every if one["kind"] in kinds} - {""} for kinds in (lines, areas))
+    known = {label for label in named | covering if is_reserved(label)}
+    scribbles = scribble_labels(named, covering - known, known)
+    passed: Counter[str] = Counter()
+    for regions in drawn:
+        for one in list(regions):
+            useful = one["kind"] in areas or (one["kind"] in lines and one["label"] in scribbles)
+            if not one["label"] or not useful:
+                regions.remove(one)
+                passed[one["kind"] if one["label"] else f"{one['kind']} without a label"] += 1
+    if passed:
+        kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
+        logger.warning(
+            "%s has regions that are no areas or scribbles of a class, which are passed over: %s.", told, kinds
+        )
 
 
 def draw_strokes(

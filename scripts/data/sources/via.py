@@ -8,9 +8,7 @@ Source: the project and annotation files of VIA 2, robots.ox.ac.uk/~vgg/software
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,10 @@ from scripts.data.decode import decode
 from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
-from scripts.data.sources.base import Entry, Source, class_names, classes_of, folder_below, is_reserved, shown
+from scripts.data.sources.base import Entry, Source, class_names, classes_of, folder_below, shown
 from scripts.data.sources.coco import paint
 from scripts.data.sources.outlines import oval, turned
-from scripts.data.sources.strokes import Stroke, draw_strokes, scribble_labels
+from scripts.data.sources.strokes import Stroke, draw_strokes, pass_over
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
 from scripts.errors import InputError
@@ -38,8 +36,6 @@ ONLY = "object"  # the class of regions that have no attribute at all
 SHOWN = 5  # attributes in a message
 
 Region = dict[str, Any]
-
-logger = logging.getLogger("less_net")
 
 
 def find_via(tree: Tree) -> list[str]:
@@ -68,7 +64,7 @@ def read_via(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     """
     contents = {name: _read(tree.path(name)) for name in listings}
     _name_regions(contents)
-    _pass_over(contents)
+    pass_over((one for images in contents.values() for one in images.values()), AREAS, LINES, ", ".join(listings))
     labels = sorted({one["label"] for images in contents.values() for regions in images.values() for one in regions})
     classes = classes_of({label: label for label in labels}, f"{', '.join(listings)} of VIA names")
     find, listed, problems, failed = Finder(tree), [], [], []
@@ -136,29 +132,6 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return " and ".join(sorted(str(name) for name, ticked in value.items() if ticked)).strip()
     return str("" if value is None else value).strip()
-
-
-def _pass_over(contents: dict[str, dict[str, list[Region]]]) -> None:
-    """Takes the regions that are of no use out of the images, and says how many there were."""
-    every = [one for images in contents.values() for regions in images.values() for one in regions]
-    lines, areas = ({one["label"] for one in every if one["kind"] in kinds} - {""} for kinds in (LINES, AREAS))
-    known = {label for label in lines | areas if is_reserved(label)}
-    scribbles = scribble_labels(lines, areas - known, known)
-    passed: Counter[str] = Counter()
-    for images in contents.values():
-        for regions in images.values():
-            for one in list(regions):
-                useful = one["kind"] in AREAS or (one["kind"] in LINES and one["label"] in scribbles)
-                if not one["label"] or not useful:
-                    regions.remove(one)
-                    passed[one["kind"] if one["label"] else f"{one['kind']} without a class"] += 1
-    if passed:
-        kinds = ", ".join(f"{count} of the kind {kind}" for kind, count in sorted(passed.items()))
-        logger.warning(
-            "%s has regions that are no areas or scribbles of a class, which are passed over: %s.",
-            ", ".join(contents),
-            kinds,
-        )
 
 
 def _listed(tree: Tree, listing: str, path: str, regions: list[Region], classes: dict[str, int]) -> Listed:
