@@ -23,7 +23,7 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below, is_reserved
 from scripts.data.sources.coco import paint
-from scripts.data.sources.outlines import oval, runs_of, turned
+from scripts.data.sources.outlines import not_drawn, oval, runs_of, turned
 from scripts.data.sources.strokes import Stroke, draw_strokes, scribble_labels
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
@@ -167,7 +167,7 @@ def _scribble(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict
             label = _named(shape)
             strokes.append(Stroke(label, _points(shape)))
         except (KeyError, ValueError) as error:
-            raise InputError(_not_drawn(source, number, shape, error)) from None
+            raise InputError(not_drawn(source, shape["kind"], number, _label(shape), error)) from None
     return draw_strokes(strokes, size, classes, source)
 
 
@@ -180,7 +180,7 @@ def _mask(shapes: list[dict[str, Any]], size: tuple[int, int], classes: dict[str
             area = _runs(shape, size) if shape["kind"] == "mask" else [_outline(shape)]
             order = int(shape.get("z_order", 0))
         except (KeyError, ValueError, OverflowError) as error:
-            raise InputError(_not_drawn(source, number, shape, error)) from None
+            raise InputError(not_drawn(source, shape["kind"], number, _label(shape), error)) from None
         annotations.append({"id": number + 1, "category_id": label, "segmentation": area, "z_order": order})
     return paint(annotations, size, classes, source)
 
@@ -194,12 +194,6 @@ def _named(shape: dict[str, Any]) -> str:
     if not (label := _label(shape)):
         raise ValueError("it has no label")
     return label
-
-
-def _not_drawn(source: str, number: int, shape: dict[str, Any], error: Exception) -> str:
-    """What is said of a shape that is damaged."""
-    which = f"{shape['kind']} {number + 1} of the label '{_label(shape)}'"
-    return f"{source}: {which} cannot be drawn ({error}): correct or remove it."
 
 
 def _points(shape: dict[str, Any]) -> list[tuple[float, float]]:

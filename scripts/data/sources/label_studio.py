@@ -27,7 +27,7 @@ from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, c
 from scripts.data.sources.brush import unpack
 from scripts.data.sources.coco import paint
 from scripts.data.sources.label_studio_tasks import Region, Task, tasks_of
-from scripts.data.sources.outlines import oval, runs_of, turned
+from scripts.data.sources.outlines import box, not_drawn, oval, runs_of, turned
 from scripts.data.sources.strokes import Stroke, draw_strokes, pass_over
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
@@ -179,7 +179,7 @@ def _mask(image: str, regions: list[Region], classes: dict[str, int], source: st
                 raise ValueError(f"it was drawn on {region['size']} pixels, others on {size}")
             area = runs_of(unpack(region["value"]["rle"], size)) if region["kind"] == "brush" else [_outline(region)]
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(_not_drawn(source, number, region, error)) from None
+            raise InputError(not_drawn(source, region["kind"], number, region["label"], error)) from None
         annotations.append({"id": number + 1, "category_id": region["label"], "segmentation": area})
     return paint(annotations, size, classes, source)
 
@@ -193,14 +193,8 @@ def _scribble(regions: list[Region], classes: dict[str, int], source: str) -> np
             points = _vertices(value) if region["kind"] == "line" else [(value["x"], value["y"])]
             strokes.append(Stroke(region["label"], _pixels(points, region["size"])))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(_not_drawn(source, number, region, error)) from None
+            raise InputError(not_drawn(source, region["kind"], number, region["label"], error)) from None
     return draw_strokes(strokes, regions[0]["size"], classes, source)
-
-
-def _not_drawn(source: str, number: int, region: Region, error: Exception) -> str:
-    """What is said of a region that is damaged."""
-    which = f"{region['kind']} {number + 1} of the label '{region['label']}'"
-    return f"{source}: {which} cannot be drawn ({error}): correct or remove it."
 
 
 def _vertices(value: Mapping[str, Any]) -> list[tuple[float, float]]:
@@ -229,4 +223,4 @@ def _outline(region: Region) -> list[float]:
         ((width, height),) = _pixels([(value["radiusX"], value["radiusY"])], size)
         return turned(oval(width, height), turn, x, y)
     ((width, height),) = _pixels([(value["width"], value["height"])], size)
-    return turned([(0, 0), (width, 0), (width, height), (0, height)], turn, x, y)
+    return turned(box(width, height), turn, x, y)

@@ -21,7 +21,7 @@ from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import Entry, Source, class_names, classes_of, folder_below, shown
 from scripts.data.sources.coco import paint
-from scripts.data.sources.outlines import oval, turned
+from scripts.data.sources.outlines import box, not_drawn, oval, turned
 from scripts.data.sources.strokes import Stroke, draw_strokes, pass_over
 from scripts.data.sources.tree import Finder, Tree
 from scripts.data.sources.unlisted import Listed, settle
@@ -156,7 +156,7 @@ def _mask(image: str, regions: list[Region], classes: dict[str, int], source: st
         try:
             outline = _outline(region["kind"], region["shape"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(_not_drawn(source, number, region, error)) from None
+            raise InputError(not_drawn(source, region["kind"], number, region["label"], repr(error))) from None
         annotations.append({"id": number + 1, "category_id": region["label"], "segmentation": [outline]})
     return paint(annotations, decode(image).array.shape[1:], classes, source)
 
@@ -169,15 +169,9 @@ def _scribble(image: str, regions: list[Region], classes: dict[str, int], source
         try:
             points = _points(shape) if region["kind"] == "polyline" else [(float(shape["cx"]), float(shape["cy"]))]
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(_not_drawn(source, number, region, error)) from None
+            raise InputError(not_drawn(source, region["kind"], number, region["label"], repr(error))) from None
         strokes.append(Stroke(region["label"], points))
     return draw_strokes(strokes, decode(image).array.shape[1:], classes, source)
-
-
-def _not_drawn(source: str, number: int, region: Region, error: Exception) -> str:
-    """What is said of a region that is damaged."""
-    which = f"{region['kind']} {number + 1} of the label '{region['label']}'"
-    return f"{source}: {which} cannot be drawn ({error!r}): correct or remove it."
 
 
 def _points(shape: dict[str, Any]) -> list[tuple[float, float]]:
@@ -195,7 +189,7 @@ def _outline(kind: str, shape: dict[str, Any]) -> list[float]:
         return [number for point in _points(shape) for number in point]
     if kind == "rect":
         x, y, width, height = (float(shape[key]) for key in ("x", "y", "width", "height"))
-        return turned([(0, 0), (width, 0), (width, height), (0, height)], 0, x, y)
+        return turned(box(width, height), 0, x, y)
     axes = [float(shape[key]) for key in (("r", "r") if kind == "circle" else ("rx", "ry"))]
     turn = math.degrees(float(shape.get("theta") or 0))
     return turned(oval(*axes), turn, float(shape["cx"]), float(shape["cy"]))
