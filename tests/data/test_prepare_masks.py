@@ -157,7 +157,7 @@ def test_a_size_other_than_the_coco_file_says_is_named(tmp_path):
     images = [{"id": 1, "file_name": "a.png", "width": 32, "height": 30}]
     content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
     (tmp_path / "src/a.json").write_text(json.dumps(content))
-    refused(tmp_path / "src", "annotations of .*a.png has 32 x 30 pixels, but .*a.png has 32 x 32")
+    refused(tmp_path / "src", "annotation of .*a.png has 32 x 30 pixels, but .*a.png has 32 x 32")
 
 
 def test_a_value_that_few_masks_hold_is_shown_with_its_file():
