@@ -119,6 +119,16 @@ def has_lesion(confusion: Tensor) -> Tensor:
     return confusion.sum(-1)[:, 1:].sum(dim=1) > 0
 
 
+def mean_iou(pooled: Tensor) -> Tensor:
+    """``miou`` of pooled tables, (..., K, K) -> (...,)."""
+    return class_iou(pooled, empty=math.nan).nanmean(dim=-1)
+
+
+def mean_recall(pooled: Tensor) -> Tensor:
+    """``mean_recall`` of pooled tables, (..., K, K) -> (...,)."""
+    return class_recall(pooled).nanmean(dim=-1)
+
+
 def absent_classes(confusion: Tensor) -> list[int]:
     """The foreground classes that the reference of no case holds, from confusion tables (B, K, K)."""
     return [k for k, pixels in enumerate(confusion.sum((0, -1)).tolist()) if k and not pixels]
@@ -146,8 +156,8 @@ def overlap_scores(confusion: Tensor) -> dict[str, float]:
         "mean_dice": dice.mean(),
         "mean_dice_lesion": dice[lesion].mean(),
         "worst_decile_dice": worst_mean(dice),
-        "miou": class_iou(pooled, empty=math.nan).nanmean(),
-        "mean_recall": class_recall(pooled).nanmean(),
+        "miou": mean_iou(pooled),
+        "mean_recall": mean_recall(pooled),
     }
     return dict(zip(scores, torch.stack(list(scores.values())).tolist()))
 

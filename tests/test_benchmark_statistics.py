@@ -11,7 +11,18 @@ import pytest
 from PIL import Image, ImageColor
 
 from bundle.benchmark.plots import COLOURS, mean_curve, read_latencies
-from bundle.benchmark.statistics import Group, best_peer, case_means, compared, grouped, mean_sd, paired, summaries
+from bundle.benchmark.statistics import (
+    Group,
+    best_peer,
+    case_means,
+    compared,
+    draws,
+    grouped,
+    mean_sd,
+    paired,
+    paired_pooled,
+    summaries,
+)
 from bundle.benchmark.suite import Comparison, Run, Suite
 from bundle.benchmark.summary import write_summary
 from bundle.benchmark.tables import markdown
@@ -65,6 +76,60 @@ def test_only_seeds_that_both_have_are_paired():
     ours[0]["cases"] = {key: 9.0 for key in ours[0]["cases"]}
     assert paired(ours, theirs)[0] == pytest.approx(5)
     assert paired(results(0, 0, seeds=(0,)), results(0, 0, seeds=(1,))) == (None, None, None)
+
+
+def plain_pooled(tables, score):
+    """mIoU or mean recall in percent of tables (K x K lists) whose pixels are pooled, class by class."""
+    classes = range(len(tables[0]))
+    pooled = [[sum(table[r][p] for table in tables) for p in classes] for r in classes]
+    values = []
+    for k in classes:
+        found = sum(pooled[k])
+        union = found + sum(row[k] for row in pooled) - pooled[k][k]
+        whole = union if score == "miou" else found
+        if whole:
+            values.append(pooled[k][k] / whole)
+    return 100 * sum(values) / len(values)
+
+
+@pytest.mark.parametrize("score", ["miou", "mean_recall"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_pooled_interval_against_a_plain_version(score, classes):
+    rng, names = np.random.default_rng(0), [f"c{n}" for n in range(9)]
+
+    def side(seeds, more):
+        tables = rng.integers(0, 40, (len(seeds), len(names), classes, classes))
+        tables[..., -1, :] = 0  # the last class is in no reference
+        tables[:, :, 0, 0] += more
+        return [
+            {"seed": seed, "confusion": {name: table.tolist() for name, table in zip(names, one)}}
+            for seed, one in zip(seeds, tables)
+        ]
+
+    ours, theirs = side((0, 1, 2), 50), side((1, 2, 3), 0)
+    del theirs[2]["confusion"]["c3"]  # of a seed that ours lack: nothing to do with the others
+    ours[2]["confusion"]["other"] = ours[2]["confusion"]["c0"]  # a case that not all have
+    found = paired_pooled(ours, theirs, score, resamples=40)
+
+    def difference(chosen):
+        return np.mean(
+            [
+                plain_pooled([mine["confusion"][name] for name in chosen], score)
+                - plain_pooled([other["confusion"][name] for name in chosen], score)
+                for mine, other in zip(ours[1:], theirs[:2])
+            ]
+        )
+
+    spread = [difference([names[n] for n in drawn]) for drawn in draws(len(names), 40)]
+    assert found["paired_seeds"] == 2 and found["difference"] == pytest.approx(difference(names))
+    assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(spread, (2.5, 97.5))))
+    assert found["low"] < found["difference"] < found["high"]
+
+
+def test_seeds_without_pixels_have_no_pooled_difference():
+    with_pixels = [{"seed": seed, "confusion": {"a": [[8, 1], [1, 2]]}} for seed in (0, 1)]
+    assert paired_pooled([{"seed": 0}, {"seed": 1}], with_pixels, "miou") is None
+    assert paired_pooled([{"seed": 0}, with_pixels[1]], with_pixels, "miou")["paired_seeds"] == 1
 
 
 def whole(method, dice, validation, network="n", ratio=0.05, seed=0):
@@ -154,6 +219,26 @@ def test_tables_have_a_line_a_method_and_a_dash_where_there_is_no_score():
         "| ours | n | 1.36 M | 1 | 70.0 | 70.0 | 70.0 | 70.0 | - | 70.0 | 2.0 | +10.0 (+10.0 to +10.0) | +5.0 (" in text
     )
     assert text.index("| ours |") < text.index("| cps |") < text.index("| plain |")
+
+
+def test_pooled_differences_have_a_table_of_their_own_and_columns_among_the_comparisons():
+    """mIoU of ours (8/10 + 2/4) / 2 = 65, of the others (7/11 + 1/5) / 2 = 41.8; mean recall 77.8 and 55.6."""
+    good, bad = {"confusion": {"a": [[8, 1], [1, 2]]}}, {"confusion": {"a": [[7, 2], [2, 1]]}}
+    results = [
+        *(whole("ours", 0.7, 0.1, seed=seed) | good for seed in (0, 1)),
+        *(whole("plain", 0.6, 0.1, seed=seed) | (bad if seed else {}) for seed in (0, 1)),
+        *(whole("cps", 0.65, 0.1, seed=seed) | bad for seed in (0, 1)),
+    ]
+    comparison = Comparison({"method": ("ours",)}, {"method": ("plain",)})
+    groups = grouped(results)
+    rows, pairs = summaries(groups, "plain", ["cps"]), compared(groups, [comparison])
+    text = markdown(rows, pairs, Suite("s", (), "plain", ("cps",)))
+    title, rest = text.split("**Differences in pooled scores**")[1].split("**Comparisons**")
+    miou, recall = "+23.2 (+23.2 to +23.2)", "+22.2 (+22.2 to +22.2)"
+    assert "| mIoU - plain | mean recall - plain | mIoU - best peer | mean recall - best peer |" in title
+    assert f"| ours | n | {miou}, 1 seed | {recall}, 1 seed | {miou}, 2 seeds, cps | {recall}, 2 seeds, cps |" in title
+    assert "| cps | n | +0.0 (+0.0 to +0.0), 1 seed |" in title and "| plain |" not in title
+    assert "mIoU, ours - theirs" in rest and f"| +10.0 (+10.0 to +10.0) | {miou}, 1 seed | {recall}, 1 seed |" in rest
 
 
 @pytest.mark.parametrize("changed", [{"definitions": "b"}, {"lists": {"test": {"count": 3, "fingerprint": "b"}}}])

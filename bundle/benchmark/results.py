@@ -26,6 +26,7 @@ from bundle.benchmark.suite import ROOT, Run
 from scripts.clustering.folder import PLACES as IMAGE_PLACES
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.handlers.results import CONFUSION, read_confusion
 from scripts.run.folder import HISTORY, RUN_FILE
 
 RESULT = "result.json"
@@ -123,9 +124,10 @@ def details(folder: Path) -> dict[str, Any]:
     ``lists`` has the number and fingerprint of each part; ``definitions`` the fingerprint of what the configs said of
     network, method, optimiser, schedule, views and preprocessing; ``validation`` for each validation the minutes of
     training until its end, the iteration and the Dice; ``cases`` the Dice of volumes, and of images that belong to
-    none; ``empty`` the names of those whose reference holds no lesion.
+    none; ``empty`` the names of those whose reference holds no lesion; ``confusion`` the pixels of each case, rows the
+    reference class, columns the predicted one (where the evaluation wrote them).
     """
-    cases = list(case_rows(folder / "evaluation"))
+    cases, confusion = list(case_rows(folder / "evaluation")), folder / "evaluation" / CONFUSION
     record = json.loads((folder / RUN_FILE).read_text())
     rows = history(folder)
     checked = [n for n, row in enumerate(rows) if row.get("val_mean_dice")]
@@ -141,6 +143,7 @@ def details(folder: Path) -> dict[str, Any]:
         },
         "empty": [name for name, row in cases if not int(row["reference_pixels"])],
         "cases": {name: rounded(float(row["dice"]), CASE_DIGITS) for name, row in cases},
+        **({"confusion": read_confusion(confusion)} if confusion.is_file() else {}),
     }
 
 

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from bundle.benchmark.suite import Comparison
+from scripts.metrics import mean_iou, mean_recall
 
 #: score -> (heading, factor); the last two are of clusterings
 SCORES = {
@@ -24,6 +26,8 @@ SCORES = {
     "oracle_cluster_dice": ("Dice, cluster chosen by the reference", 100),
     "oracle_cropped_dice": ("Dice, cut out by the reference too", 100),
 }
+#: scores of pixels pooled over the cases, as functions of the pooled tables (..., K, K); a case has no value of its own
+POOLED = {"miou": mean_iou, "mean_recall": mean_recall}
 RESAMPLES = 10_000
 
 Result = Mapping[str, Any]
@@ -59,7 +63,9 @@ def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[st
 
     ``difference`` is to the baseline on the same network, ``peer_difference`` to the best peer on the same network,
     ``any_difference`` to the best peer on any network; always on the same data and labels. Which peer is best,
-    validation says, not the test. ``mixed``: the configs or the test images changed between the seeds.
+    validation says, not the test. Beside each of them the differences of the :data:`POOLED` scores, as
+    ``miou_difference`` and ``peer_miou_difference``. ``mixed``: the configs or the test images changed between the
+    seeds.
     """
     found = groups[group]
     row: dict[str, Any] = {**group._asdict(), "seeds": len(found)}
@@ -83,10 +89,15 @@ def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[st
     return row
 
 
-def against(found: Sequence[Result], other: Sequence[Result] | None, prefix: str = "") -> dict[str, float | None]:
-    """``difference``, ``low`` and ``high`` of :func:`paired`, with a prefix."""
-    values = paired(found, other) if other else (None, None, None)
-    return dict(zip((f"{prefix}difference", f"{prefix}low", f"{prefix}high"), values))
+def against(found: Sequence[Result], other: Sequence[Result] | None, prefix: str = "") -> dict[str, Any]:
+    """``difference``, ``low`` and ``high`` of :func:`paired`, and those of :func:`paired_pooled`, with a prefix."""
+    row = dict.fromkeys(f"{prefix}{key}" for key in ("difference", "low", "high"))
+    if other:
+        row = dict(zip(row, paired(found, other)))
+        for score in POOLED:
+            for key, value in (paired_pooled(found, other, score) or {}).items():
+                row[f"{prefix}{score}_{key}"] = value
+    return row
 
 
 def compared(groups: Groups, comparisons: Iterable[Comparison]) -> list[dict[str, Any]]:
@@ -148,10 +159,43 @@ def paired(
     differences = np.array([100 * (ours[key] - theirs[key]) for key in sorted(ours.keys() & theirs.keys())])
     if not len(differences):
         return None, None, None
-    draws = np.random.default_rng(0).integers(0, len(differences), (resamples, len(differences)))
-    means = differences[draws].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(differences.mean()), float(low), float(high)
+    return float(differences.mean()), *interval(differences[draws(len(differences), resamples)].mean(axis=1))
+
+
+def paired_pooled(
+    found: Sequence[Result], other: Sequence[Result], score: str, resamples: int = RESAMPLES
+) -> dict[str, float] | None:
+    """``difference`` of a :data:`POOLED` score, ``low``, ``high``, and of how many ``paired_seeds``.
+
+    As :func:`paired`: the cases are drawn, the same ones for both sides and all seeds, and the pixels of those drawn
+    pooled for each seed. It takes the seeds and cases whose tables both sides have; None where there are none.
+    """
+    sides = [{r["seed"]: r["confusion"] for r in side if r.get("confusion")} for side in (found, other)]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    tables = [side[seed] for side in sides for seed in seeds]
+    names = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
+    if not names:
+        return None
+    # (sides x seeds, cases, K, K)
+    counts = torch.tensor([[table[name] for name in names] for table in tables], dtype=torch.float64)
+    drawn = np.zeros((resamples, len(names)))  # how often each case is drawn
+    np.add.at(drawn, (np.arange(resamples)[:, None], draws(len(names), resamples)), 1)
+    weights = torch.cat([torch.ones(1, len(names)), torch.from_numpy(drawn)]).double()  # all of them, then the draws
+    values = 100 * POOLED[score](torch.einsum("rn,snij->srij", weights, counts))
+    differences = (values[: len(seeds)] - values[len(seeds) :]).mean(dim=0).numpy()
+    low, high = interval(differences[1:])
+    return {"difference": float(differences[0]), "low": low, "high": high, "paired_seeds": len(seeds)}
+
+
+def draws(count: int, resamples: int) -> np.ndarray:
+    """The cases of every resample, (resamples, count) indices; always the same ones."""
+    return np.random.default_rng(0).integers(0, count, (resamples, count))
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of the values."""
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def case_means(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:

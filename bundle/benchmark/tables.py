@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bundle.benchmark.statistics import SCORES, Group
+from bundle.benchmark.statistics import POOLED, SCORES, Group
 from bundle.benchmark.suite import Suite
 from scripts.run.record import parameter_count
 
@@ -29,15 +29,38 @@ def tables(rows: Sequence[Row], suite: Suite) -> Iterator[Table]:
 
 
 def all_tables(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> list[Table]:
-    """The tables of the groups, and that of the comparisons where there is one."""
-    return [*tables(rows, suite), *([comparison_table(compared)] if compared else [])]
+    """The tables of the groups, and those of the pooled scores and the comparisons where there are any."""
+    pooled = pooled_table(rows, suite)
+    return [*tables(rows, suite), *([pooled] if pooled else []), *([comparison_table(compared)] if compared else [])]
+
+
+def pooled_table(rows: Sequence[Row], suite: Suite) -> Table | None:
+    """The differences in the pooled scores, of the rows that have one."""
+    columns = {
+        f"{prefix}{score}_": heading.replace("Dice", SCORES[score][0], 1)
+        for prefix, heading in differences(rows, suite).items()
+        for score in POOLED
+    }
+    lines = [
+        [row["data"], labels(row["label_ratio"]), row["method"], row["network"], *(gain(row, key) for key in columns)]
+        for row in sorted(rows, key=lambda row: (row["data"], row["label_ratio"], -(row.get("miou") or 0)))
+        if any(f"{key}difference" in row for key in columns)
+    ]
+    if not lines:
+        return None
+    return "Differences in pooled scores", ["data", "labels", "method", "network", *columns.values()], lines
 
 
 def comparison_table(compared: Sequence[Row]) -> Table:
     """The pairs that the suite asks to compare."""
-    headings = ["data", "ours", "theirs", "Dice, ours - theirs"]
+    scores = [score for score in POOLED if any(f"{score}_difference" in row for row in compared)]
+    names = ["Dice", *(SCORES[score][0] for score in scores)]
+    headings = ["data", "ours", "theirs", *(f"{name}, ours - theirs" for name in names)]
     lines = [
-        [row["ours"].data, described(row["ours"]), described(row["theirs"]), gain(row, "") or "no seed in common"]
+        [
+            *(row["ours"].data, described(row["ours"]), described(row["theirs"]), gain(row, "") or "no seed in common"),
+            *(gain(row, f"{score}_") for score in scores),
+        ]
         for row in compared
     ]
     return "Comparisons", headings, lines
@@ -84,19 +107,24 @@ def spread(mean: float | None, sd: float | None) -> str:
 
 
 def gain(row: Row, prefix: str) -> str:
-    """``+3.7 (+1.2 to +6.1), cps``: difference, interval, and the name of the peer."""
+    """``+3.7 (+1.2 to +6.1), cps``: difference, interval, its seeds if the row tells, and the name of the peer."""
     if row.get(f"{prefix}difference") is None:
         return ""
-    low, high, name = row[f"{prefix}low"], row[f"{prefix}high"], row.get(f"{prefix}name", "")
-    name = name if prefix == "any_" else name.split(" on ")[0]
-    return f"{row[f'{prefix}difference']:+.1f} ({low:+.1f} to {high:+.1f})" + (f", {name}" if name else "")
+    text = f"{row[f'{prefix}difference']:+.1f} ({row[f'{prefix}low']:+.1f} to {row[f'{prefix}high']:+.1f})"
+    if seeds := row.get(f"{prefix}paired_seeds"):
+        text += f", {seeds} seed{'s' * (seeds > 1)}"
+    side = next((side for side in ("peer_", "any_") if prefix.startswith(side)), "")
+    name = row.get(f"{side}name", "") if side else ""
+    name = name if side == "any_" else name.split(" on ")[0]
+    return text + (f", {name}" if name else "")
 
 
 NOTES = (
     "Scores in percent, mean ± standard deviation over the seeds; minutes of training with validation. Differences in "
     "points of Dice over the same test cases, each averaged over the seeds that both have, with the 95 % interval of a "
     "paired bootstrap over the cases. The best peer is the one of the highest Dice on the validation images, on the "
-    "seeds that all peers have. A star: the configs or the test images changed between these seeds.",
+    "seeds that all peers have. A star: the configs or the test images changed between these seeds. mIoU and mean "
+    "recall are of the pixels of all cases together; their differences are of the seeds whose pixels both sides kept.",
     "Clusterings learn from no mask. Their Dice is of the cluster that is chosen without the reference; the two "
     "columns in which the reference chooses it, and cuts it out besides, are over the images with a lesion, and know "
     "the answer.",

@@ -1,9 +1,10 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation leaves behind: metrics.json, per_image.csv, per_volume.csv, pictures and report.html."""
+"""What an evaluation leaves behind: metrics.json, tables of images, volumes and pixels, pictures and report.html."""
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -30,6 +31,7 @@ from scripts.report import absence_note, write_report
 from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
 
+CONFUSION = "confusion.csv"
 logger = logging.getLogger("less_net")
 
 SCORED_AT = {
@@ -143,6 +145,8 @@ class EvaluationResults:
         rows = score_rows(heads, confusion, torch.stack(scores.distances))
         atomic_write(self.folder / "per_image.csv", rows_to_csv(rows).encode())
         self.write_volumes(confusion)
+        counts = confusion_rows(scores.case_names(self.keys), scores.case_tables())
+        atomic_write(self.folder / CONFUSION, rows_to_csv(counts).encode())
         self.draw(confusion, dataset, names)
         write_report(self.folder)
 
@@ -258,6 +262,27 @@ def class_rows(confusion: Tensor, distances: Tensor, names: Sequence[str]) -> li
         row = {key: _finite(float(value)) for key, value in values.items()}
         rows.append({"class": k, "name": name, "cases": int(present[:, k].sum())} | row)
     return rows
+
+
+def confusion_rows(names: Sequence[str], confusion: Tensor) -> list[dict[str, Any]]:
+    """One row a case: its pixels of every pair of classes, ``pixels_<reference>_<predicted>``; all overlap scores
+    follow from them."""
+    return [
+        {"case": name} | {f"pixels_{r}_{p}": count for r, line in enumerate(table) for p, count in enumerate(line)}
+        for name, table in zip(names, confusion.tolist())
+    ]
+
+
+def read_confusion(path: Path) -> dict[str, list[list[int]]]:
+    """The table (K, K) of every case, rows the reference class, from the file of :func:`confusion_rows`."""
+    tables = {}
+    with path.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            name, *counts = row.values()
+            classes = math.isqrt(len(counts))
+            numbers = iter(map(int, counts))
+            tables[name] = [[next(numbers) for _ in range(classes)] for _ in range(classes)]
+    return tables
 
 
 def score_rows(heads: Sequence[Mapping[str, Any]], confusion: Tensor, distances: Tensor) -> list[dict[str, Any]]:

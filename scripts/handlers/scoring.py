@@ -148,6 +148,11 @@ class CaseScores:
         single = [[index] for index in range(len(self.tables)) if index not in sliced]
         return [*self.volumes.values(), *single]
 
+    def case_names(self, keys: Sequence[str]) -> list[str]:
+        """Volume or key of each of :meth:`cases`; ``keys`` of the images in the order they came."""
+        singles = self.cases()[len(self.volumes) :]
+        return [*self.volumes, *(keys[index] for [index] in singles)]
+
     def case_tables(self) -> Tensor:
         """The confusion tables of the cases, (cases, K, K)."""
         return torch.stack([torch.stack([self.tables[index] for index in case]).sum(0) for case in self.cases()])

@@ -28,8 +28,8 @@ from scripts.run.folder import BEST, HISTORY, RUN_FILE, is_of_run
 MLFLOW_FILE = "mlflow.json"
 #: of a training's and of an evaluation's folder
 TRAINING_FILES = (RUN_FILE, "config_*.json", HISTORY, "curves.png", BEST)
-EVALUATION_FILES = ("metrics.json", "per_image.csv", "per_volume.csv", "cases.png", "errors.png", "confusion.png")
-EVALUATION_FILES += ("report.html", "overlays")
+EVALUATION_FILES = ("metrics.json", "per_image.csv", "per_volume.csv", "confusion.csv")
+EVALUATION_FILES += ("cases.png", "errors.png", "confusion.png", "report.html", "overlays")
 
 
 class _Tracked:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from scripts import metrics, pictures
 from scripts.errors import InputError
-from scripts.handlers.results import EvaluationResults, choose_cases, class_rows
+from scripts.handlers.results import EvaluationResults, choose_cases, class_rows, read_confusion
 from scripts.transforms.resize import resize_plane
 
 
@@ -73,6 +73,9 @@ def test_everything_is_written_and_true(tmp_path, classes):
     assert [row["image"] for row in rows] == [f"/there/case_{n}.png" for n in range(7)]
     assert [float(row["dice"]) for row in rows] == pytest.approx(metrics.image_dice(confusion).tolist(), abs=1e-6)
     assert ("dice_2" in rows[0]) is (classes > 2)
+    assert read_confusion(tmp_path / "confusion.csv") == {
+        f"case_{n}": table for n, table in enumerate(confusion.tolist())
+    }
     pictures = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert [name.rsplit("_case", 1)[0] for name in pictures] == [
         f"{k}_{n}" for k in ("best", "median", "worst") for n in (1, 2)
@@ -143,6 +146,7 @@ def test_slices_of_a_volume_are_one_case(tmp_path):
     with open(tmp_path / "per_volume.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["volume"], row["slices"]) for row in rows] == [("v1", "3"), ("v2", "2")]
+    assert read_confusion(tmp_path / "confusion.csv") == dict(zip(["v1", "v2", "case_5", "case_6"], expected.tolist()))
     assert [float(row["dice"]) for row in rows] == pytest.approx(metrics.image_dice(expected[:2]).tolist(), abs=1e-6)
     assert len(read_rows(tmp_path)) == 7 and "2 volumes of slices" in (tmp_path / "report.html").read_text()
     evaluate(tmp_path, a_dataset(), overwrite=True)
