@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,9 +179,8 @@ def paired_pooled(
         return None
     # (sides x seeds, cases, K, K)
     counts = torch.tensor([[table[name] for name in names] for table in tables], dtype=torch.float64)
-    drawn = np.zeros((resamples, len(names)))  # how often each case is drawn
-    np.add.at(drawn, (np.arange(resamples)[:, None], draws(len(names), resamples)), 1)
-    weights = torch.cat([torch.ones(1, len(names)), torch.from_numpy(drawn)]).double()  # all of them, then the draws
+    everything = torch.ones(1, len(names), dtype=torch.float64)
+    weights = torch.cat([everything, torch.from_numpy(multiplicities(len(names), resamples))])
     values = 100 * POOLED[score](torch.einsum("rn,snij->srij", weights, counts))
     differences = (values[: len(seeds)] - values[len(seeds) :]).mean(dim=0).numpy()
     low, high = interval(differences[1:])
@@ -190,6 +190,13 @@ def paired_pooled(
 def draws(count: int, resamples: int) -> np.ndarray:
     """The cases of every resample, (resamples, count) indices; always the same ones."""
     return np.random.default_rng(0).integers(0, count, (resamples, count))
+
+
+@lru_cache(maxsize=4)
+def multiplicities(count: int, resamples: int) -> np.ndarray:
+    """How often each case comes in each of the :func:`draws`, (resamples, count)."""
+    cells = draws(count, resamples) + count * np.arange(resamples)[:, None]
+    return np.bincount(cells.ravel(), minlength=count * resamples).reshape(resamples, count).astype(float)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
