@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scripts.data.sources import read_source
 from scripts.data.sources.brush import unpack
@@ -74,6 +77,16 @@ def masks(root, **options):
     return {entry.key: entry.label and entry.label() for entry in read(root, **options).entries}
 
 
+def data_url(drawn, mode="RGBA"):
+    """Black where an area (X, Y) is drawn, transparent elsewhere, as Label Studio's canvas gives it."""
+    picture = Image.new(mode, drawn.shape)
+    if mode == "RGBA":
+        picture.putalpha(Image.fromarray(drawn.T.astype(np.uint8) * 255))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
 def area(left, top, right, bottom):
     region = np.zeros(SIZE, bool)
     region[left:right, top:bottom] = True
@@ -101,6 +114,7 @@ def test_every_region_lies_where_it_was_drawn(tmp_path, write):
             tmp_path,
             {
                 "brush": [by([region("brushlabels", {"format": "rle", "rle": packed(drawn)}, "blood")])],
+                "bitmask": [by([region("bitmasklabels", {"imageDataURL": data_url(drawn)}, "blood")])],
                 "polygon": [by([region("polygonlabels", {"points": corners, "closed": True}, "clot")])],
                 "vector": [
                     by(
@@ -120,10 +134,30 @@ def test_every_region_lies_where_it_was_drawn(tmp_path, write):
         )
     )
     assert found["brush"].dtype == np.uint8 and (found["brush"] == drawn).all()
+    assert (found["bitmask"] == drawn).all()
     assert (found["polygon"] == 2 * area(10, 2, 30, 12)).all() and (found["vector"] == found["polygon"]).all()
     assert (found["box"] == area(20, 5, 30, 15)).all()
     assert (found["turned"] == area(10, 5, 20, 15)).all()  # clockwise around its first corner
     assert found["nothing"].shape == SIZE and not found["nothing"].any()
+
+
+@pytest.mark.parametrize(
+    "broken, reason",
+    [
+        ("data:image/png;base64,", "its picture is damaged"),
+        ("data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==", "its picture is damaged"),
+        ("nothing", "its picture is damaged"),
+        (7, "."),
+        ("small", "it has 3 x 2 pixels, its image 40 x 20"),
+        ("opaque", "nothing of it is transparent"),
+    ],
+)
+def test_a_damaged_bitmask_is_named(tmp_path, broken, reason):
+    made = {"small": data_url(np.ones((3, 2), bool)), "opaque": data_url(np.ones(SIZE, bool), "RGB")}
+    value = {"imageDataURL": made.get(broken, broken)}
+    source = read(export(tmp_path, {"a": [by([region("bitmasklabels", value, "blood")])]}))
+    with pytest.raises(InputError, match=rf"bitmask 1 of the label 'blood' cannot be drawn \(.*{reason}.*\): correct"):
+        source.entries[0].label()
 
 
 def test_an_ellipse_turns_around_its_middle(tmp_path):

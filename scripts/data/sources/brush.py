@@ -1,13 +1,16 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The areas that people brush in Label Studio: an RGBA picture in the run lengths of thi.ng/rle-pack."""
+"""The areas that people brush in Label Studio: a transparent picture, packed by thi.ng/rle-pack or a PNG."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 HEADER = 32 + 5 + 4 * 4  # bits before the runs
 DIGITS = b"01" + bytes(254)
@@ -45,3 +48,24 @@ def unpack(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         values[done : done + length] = int(text[start:at], 2) if repeats else np.packbits(bits[start:at])
         done += length
     return values.reshape(size[1], size[0], 4)[..., 3].T > 0
+
+
+def decode_png(address: str, size: tuple[int, int]) -> np.ndarray:
+    """The area (X, Y) bool of a bitmask: where a PNG in a data URL is not transparent, as Label Studio shows it.
+
+    Args:
+        address: ``data:image/png;base64,...``.
+        size: width and height.
+
+    Raises:
+        AttributeError, ValueError: it is damaged, or the picture has another size, or no transparency.
+    """
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(address.partition("base64,")[2])), formats=("PNG",)) as picture:
+            if picture.size != size:
+                raise ValueError(f"it has {picture.width} x {picture.height} pixels, its image {size[0]} x {size[1]}")
+            if not picture.has_transparency_data:
+                raise ValueError("nothing of it is transparent")
+            return np.asarray(picture.convert("RGBA"))[..., 3].T > 0
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow says that a file is damaged
+        raise ValueError(f"its picture is damaged: {error}") from None

@@ -24,7 +24,7 @@ from scripts.data.files import stem
 from scripts.data.reader import IGNORE_INDEX
 from scripts.data.sides import side_of
 from scripts.data.sources.base import MOST_PIXELS, Entry, Source, class_names, classes_of, folder_below
-from scripts.data.sources.brush import unpack
+from scripts.data.sources.brush import decode_png, unpack
 from scripts.data.sources.coco import paint
 from scripts.data.sources.label_studio_tasks import Region, Task, tasks_of
 from scripts.data.sources.outlines import box, not_drawn, oval, runs_of, turned
@@ -36,7 +36,7 @@ from scripts.errors import InputError
 MARK = b'"original_width"'
 KIND = "Label Studio"
 PREFIX = re.compile(r"^[0-9a-f]{8}-")  # that it puts before the name of an uploaded file
-AREAS, LINES = ("brush", "polygon", "rectangle", "ellipse"), ("point", "line")
+AREAS, LINES = ("brush", "bitmask", "polygon", "rectangle", "ellipse"), ("point", "line")
 
 logger = logging.getLogger("less_net")
 
@@ -177,7 +177,7 @@ def _mask(image: str, regions: list[Region], classes: dict[str, int], source: st
         try:
             if region["size"] != size:
                 raise ValueError(f"it was drawn on {region['size']} pixels, others on {size}")
-            area = runs_of(unpack(region["value"]["rle"], size)) if region["kind"] == "brush" else [_outline(region)]
+            area = _area(region)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(not_drawn(source, region["kind"], number, region["label"], error)) from None
         annotations.append({"id": number + 1, "category_id": region["label"], "segmentation": area})
@@ -204,6 +204,20 @@ def _vertices(value: Mapping[str, Any]) -> list[tuple[float, float]]:
 def _pixels(points: Any, size: tuple[int, int]) -> list[tuple[float, float]]:
     """Points in percent of the image as pixels."""
     return [(float(x) * size[0] / 100, float(y) * size[1] / 100) for x, y in points]
+
+
+def _area(region: Region) -> dict[str, Any] | list[list[float]]:
+    """A region as COCO's run lengths or polygons.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: what it needs is not there, or is damaged.
+    """
+    value, size = region["value"], region["size"]
+    if region["kind"] == "brush":
+        return runs_of(unpack(value["rle"], size))
+    if region["kind"] == "bitmask":
+        return runs_of(decode_png(value["imageDataURL"], size))
+    return [_outline(region)]
 
 
 def _outline(region: Region) -> list[float]:

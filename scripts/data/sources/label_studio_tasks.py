@@ -19,6 +19,7 @@ from scripts.errors import InputError
 
 LABELS = (
     "brushlabels",
+    "bitmasklabels",
     "polygonlabels",
     "rectanglelabels",
     "ellipselabels",
@@ -130,6 +131,8 @@ def _kind(value: Mapping[str, Any]) -> str:
     """What shape a value is, by what it holds; empty if none."""
     if "rle" in value:
         return "brush"
+    if "imageDataURL" in value:
+        return "bitmask"
     if "points" in value:
         return "polygon"
     if "vertices" in value:
