@@ -115,6 +115,8 @@ def test_two_processes_evaluate_as_one(tmp_path, synthetic_set):
     assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}
     rows = [list(csv.reader((tmp_path / name / "per_image.csv").open())) for name in ("one", "two")]
     assert rows[0] == rows[1] and len(rows[0]) == one["images"] + 1 > 2
+    counts = [(tmp_path / name / "confusion.csv").read_text() for name in ("one", "two")]
+    assert counts[0] == counts[1] and len(counts[0].splitlines()) == one["cases"] + 1
     pictures = [sorted(p.name for p in (tmp_path / name / "overlays").iterdir()) for name in ("one", "two")]
     assert pictures[0] == pictures[1]
 
