@@ -25,7 +25,16 @@ from scripts.inputs import images_without_masks, tell_masks
 LISTS = ("training", "unlabeled", "validation", "test")
 PARTS = ("key", "image", "label", "scribble", "group", "volume", "slice", "spacing")
 #: arguments of load_datalist that say how a folder is read; masks are shared out by ``--sites``, not by label_ratio
-READING = ("num_classes", "seed", "group_pattern", "volume_pattern", "annotation", "val_share", "test_share")
+READING = (
+    "num_classes",
+    "seed",
+    "label_seed",
+    "group_pattern",
+    "volume_pattern",
+    "annotation",
+    "val_share",
+    "test_share",
+)
 
 Lists = dict[str, list[Item]]
 

@@ -42,6 +42,7 @@ def load_datalist(
     annotation: str = "mask",
     without_masks: bool = False,
     part: str = "",
+    label_seed: int | None = None,
 ) -> dict[str, list[Item]]:
     """Lists the images of a dataset folder; opens none of them.
 
@@ -54,6 +55,7 @@ def load_datalist(
         label_ratio: up to 1, the share of the training masks that is used, from 2 on their number. The labelled images
             are the first ones of ``train`` in ``splits.json``, else of an order that ``seed`` gives.
         seed: chooses the labelled images where no order is pinned. The split does not depend on it.
+        label_seed: a whole number chooses them instead, pinned or not, in an order of its own.
         num_classes: the number of classes with background; the synthetic set has two.
         val_share: share of validation images where the folder does not pin them.
         test_share: share of test images where the folder does not pin them.
@@ -80,6 +82,8 @@ def load_datalist(
     if given is not None:
         return datalist_beside(given)
     annotated = _labelling_part(annotation)
+    if isinstance(label_seed, bool) or not isinstance(label_seed, int | None):
+        raise InputError(f"label_seed is {label_seed!r}: give a whole number, or leave it out.")
     with distributed.main_first():
         folder = Path(dataset_dir) if dataset_dir else embedded_set(synthetic_dir, num_classes)
     collection = read_layout(folder, group_pattern, volume_pattern)
@@ -117,7 +121,9 @@ def load_datalist(
         )
     chosen: dict[str, list[Item]] = {"training": [], "unlabeled": []}
     if any(annotated in item for item in sides["train"]):
-        chosen = _choose_labelled(training_order(sides["train"], collection.ordered, seed), label_ratio, annotated)
+        pinned = collection.ordered and label_seed is None
+        order = training_order(sides["train"], pinned, seed if label_seed is None else label_seed)
+        chosen = _choose_labelled(order, label_ratio, annotated)
     datalist = chosen | {"validation": sides["val"], "test": sides["test"]}
     unused = len(collection.items) - sum(map(len, datalist.values()))
     if unused:

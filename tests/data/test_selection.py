@@ -67,6 +67,26 @@ def test_pinned_order_is_kept_whatever_the_seed(own):
         assert keys_of(load_datalist(own, 0.1, seed), "training") == SPLIT["train"][:3]
 
 
+def test_a_label_seed_chooses_other_masks_pinned_or_not_and_never_the_split(own):
+    unpinned = load_datalist(own, 0.2, label_seed=1)
+    assert unpinned == load_datalist(own, 0.2, seed=1)
+    (own / "splits.json").write_text(json.dumps(SPLIT))
+    pinned, one, again, two = (load_datalist(own, 0.2, seed, label_seed=n) for seed, n in enumerate((None, 1, 1, 2)))
+    assert one == again and [item["label"] for item in one["training"]] != [item["label"] for item in two["training"]]
+    assert len({tuple(keys_of(datalist, "training")) for datalist in (pinned, one, two)}) == 3
+    for datalist in (one, two):
+        assert len(datalist["training"]) == 6 and datalist["test"] == pinned["test"]
+        assert sorted(keys_of(datalist, "training") + keys_of(datalist, "unlabeled")) == sorted(SPLIT["train"])
+        larger = keys_of(load_datalist(own, 0.5, label_seed=1 if datalist is one else 2), "training")
+        assert larger[:6] == keys_of(datalist, "training")
+
+
+@pytest.mark.parametrize("label_seed", ["1", 1.0, True])
+def test_a_label_seed_is_a_whole_number(own, label_seed):
+    with pytest.raises(InputError, match="label_seed"):
+        load_datalist(own, 0.2, label_seed=label_seed)
+
+
 @pytest.mark.parametrize("ratio", [0, -0.1, 1.5, 29, 2.5, float("nan"), True, "half", None])
 def test_label_ratio_out_of_range(own, ratio):
     with pytest.raises(InputError, match="label_ratio"):
