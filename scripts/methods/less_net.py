@@ -40,7 +40,7 @@ class LessNet(LearningRule):
       or, with the probability ``mix_labelled``, of a labelled one with its true mask, so that one image holds both
       distributions.
     * **feature perturbation** (``feature_perturbation``): this share of the unlabelled images passes the decoder with
-      half of the encoder's channels dropped.
+      half of the encoder's channels dropped. On, though not shown to help with today's loss (docs/results.md).
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
 
     Losses: ``supervised``, ``consistency``, ``contrast``. Statistics: ``accepted`` (share of the unlabelled pixels),
