@@ -39,8 +39,8 @@ class LessNet(LearningRule):
     * **mixing** (``cutmix``, off): this share of the unlabelled images gets a box (CutMix) of another unlabelled image
       or, with the probability ``mix_labelled``, of a labelled one with its true mask, so that one image holds both
       distributions.
-    * **feature perturbation** (``feature_perturbation``): this share of the unlabelled images passes the decoder with
-      half of the encoder's channels dropped. On, though not shown to help with today's loss (docs/results.md).
+    * **feature perturbation** (``feature_perturbation``, off): this share of the unlabelled images passes the decoder
+      with half of the encoder's channels dropped (UniMatch).
     * **contrast**: :class:`~scripts.methods.similarity.SimilarityContrast`; None switches it off.
 
     Losses: ``supervised``, ``consistency``, ``contrast``. Statistics: ``accepted`` (share of the unlabelled pixels),
@@ -69,7 +69,7 @@ class LessNet(LearningRule):
         flips: int = 0,
         cutmix: float = 0.0,
         mix_labelled: float = 0.5,
-        feature_perturbation: float = 0.5,
+        feature_perturbation: float = 0.0,
         contrast: SimilarityContrast | None = None,
         **common,
     ) -> None:
