@@ -54,28 +54,29 @@ def test_seeds_are_compared_on_the_cases_that_all_have():
 
 def test_paired_interval_against_a_plain_version():
     ours, theirs = results(0.05, 0.1), results(0.0, 0.1)
-    difference, low, high = paired(ours, theirs)
+    difference, low, high, seeds = paired(ours, theirs)
     values = []
     for n in range(60):
         mine = sum(r["cases"][f"c{n}"] for r in ours) / 2
         other = sum(r["cases"][f"c{n}"] for r in theirs) / 2
         values.append(100 * (mine - other))
-    assert difference == pytest.approx(sum(values) / 60)
+    assert difference == pytest.approx(sum(values) / 60) and seeds == len(ours) == 2
     error = np.std(values, ddof=1) / 60**0.5
     assert low == pytest.approx(difference - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(difference + 1.96 * error, abs=0.1 * error)
 
 
 def test_pairing_takes_what_all_cases_share_out_of_the_interval():
-    difference, low, high = paired(results(0.05, 0.0), results(0.0, 0.0))
+    difference, low, high, _ = paired(results(0.05, 0.0), results(0.0, 0.0))
     assert difference == pytest.approx(5) and high - low < 1e-6
 
 
 def test_only_seeds_that_both_have_are_paired():
     ours, theirs = results(0.05, 0.0, seeds=(0, 1)), results(0.0, 0.0, seeds=(1, 2))
     ours[0]["cases"] = {key: 9.0 for key in ours[0]["cases"]}
-    assert paired(ours, theirs)[0] == pytest.approx(5)
-    assert paired(results(0, 0, seeds=(0,)), results(0, 0, seeds=(1,))) == (None, None, None)
+    found = paired(ours, theirs)
+    assert found.difference == pytest.approx(5) and found.paired_seeds == 1
+    assert paired(results(0, 0, seeds=(0,)), results(0, 0, seeds=(1,))) is None
 
 
 def plain_pooled(tables, score):
@@ -121,15 +122,15 @@ def test_pooled_interval_against_a_plain_version(score, classes):
         )
 
     spread = [difference([names[n] for n in drawn]) for drawn in draws(len(names), 40)]
-    assert found["paired_seeds"] == 2 and found["difference"] == pytest.approx(difference(names))
-    assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(spread, (2.5, 97.5))))
-    assert found["low"] < found["difference"] < found["high"]
+    assert found.paired_seeds == 2 and found.difference == pytest.approx(difference(names))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(spread, (2.5, 97.5))))
+    assert found.low < found.difference < found.high
 
 
 def test_seeds_without_pixels_have_no_pooled_difference():
     with_pixels = [{"seed": seed, "confusion": {"a": [[8, 1], [1, 2]]}} for seed in (0, 1)]
     assert paired_pooled([{"seed": 0}, {"seed": 1}], with_pixels, "miou") is None
-    assert paired_pooled([{"seed": 0}, with_pixels[1]], with_pixels, "miou")["paired_seeds"] == 1
+    assert paired_pooled([{"seed": 0}, with_pixels[1]], with_pixels, "miou").paired_seeds == 1
 
 
 def whole(method, dice, validation, network="n", ratio=0.05, seed=0):

@@ -46,6 +46,15 @@ class Group(NamedTuple):
 Groups = Mapping[Group, Sequence[Result]]
 
 
+class Difference(NamedTuple):
+    """Of two groups' scores in points, ours - theirs, its 95 % bootstrap interval, and of how many seeds it is."""
+
+    difference: float
+    low: float
+    high: float
+    paired_seeds: int
+
+
 def grouped(results: Iterable[Result]) -> dict[Group, list[Result]]:
     """The results of each group, in the order in which the groups come."""
     groups: dict[Group, list[Result]] = defaultdict(list)
@@ -91,13 +100,13 @@ def summary(group: Group, groups: Groups, baseline: str = "", peers: Sequence[st
 
 
 def against(found: Sequence[Result], other: Sequence[Result] | None, prefix: str = "") -> dict[str, Any]:
-    """``difference``, ``low`` and ``high`` of :func:`paired`, and those of :func:`paired_pooled`, with a prefix."""
+    """``difference``, ``low`` and ``high`` of :func:`paired`, and the whole of :func:`paired_pooled`, with a prefix."""
     row = dict.fromkeys(f"{prefix}{key}" for key in ("difference", "low", "high"))
     if other:
-        row = dict(zip(row, paired(found, other)))
+        row |= zip(row, paired(found, other) or ())
         for score in POOLED:
-            for key, value in (paired_pooled(found, other, score) or {}).items():
-                row[f"{prefix}{score}_{key}"] = value
+            pooled = paired_pooled(found, other, score)
+            row |= {f"{prefix}{score}_{key}": value for key, value in (pooled._asdict() if pooled else {}).items()}
     return row
 
 
@@ -146,10 +155,8 @@ def mean_sd(values: Iterable[float]) -> tuple[float | None, float | None]:
     return mean, spread
 
 
-def paired(
-    found: Sequence[Result], other: Sequence[Result], resamples: int = RESAMPLES
-) -> tuple[float, float, float] | tuple[None, None, None]:
-    """Mean difference of the Dice over the cases that both scored, with its 95 % bootstrap interval, in points.
+def paired(found: Sequence[Result], other: Sequence[Result], resamples: int = RESAMPLES) -> Difference | None:
+    """Mean difference of the Dice over the cases that both scored; None where there are none.
 
     Each case is first averaged over the seeds that both have; the cases are then drawn with replacement (percentile
     interval, Efron and Tibshirani 1993, chapter 13). It says how sure the difference is on other images, for these
@@ -159,17 +166,18 @@ def paired(
     ours, theirs = (case_means([r["cases"] for r in side if r["seed"] in seeds]) for side in (found, other))
     differences = np.array([100 * (ours[key] - theirs[key]) for key in sorted(ours.keys() & theirs.keys())])
     if not len(differences):
-        return None, None, None
-    return float(differences.mean()), *interval(differences[draws(len(differences), resamples)].mean(axis=1))
+        return None
+    resampled = differences[draws(len(differences), resamples)].mean(axis=1)
+    return Difference(float(differences.mean()), *interval(resampled), len(seeds))
 
 
 def paired_pooled(
     found: Sequence[Result], other: Sequence[Result], score: str, resamples: int = RESAMPLES
-) -> dict[str, float] | None:
-    """``difference`` of a :data:`POOLED` score, ``low``, ``high``, and of how many ``paired_seeds``.
+) -> Difference | None:
+    """Difference of a :data:`POOLED` score; None where there are no seeds and cases whose tables both sides have.
 
     As :func:`paired`: the cases are drawn, the same ones for both sides and all seeds, and the pixels of those drawn
-    pooled for each seed. It takes the seeds and cases whose tables both sides have; None where there are none.
+    pooled for each seed.
     """
     sides = [{r["seed"]: r["confusion"] for r in side if r.get("confusion")} for side in (found, other)]
     seeds = sorted(sides[0].keys() & sides[1].keys())
@@ -183,8 +191,7 @@ def paired_pooled(
     weights = torch.cat([everything, torch.from_numpy(multiplicities(len(names), resamples))])
     values = 100 * POOLED[score](torch.einsum("rn,snij->srij", weights, counts))
     differences = (values[: len(seeds)] - values[len(seeds) :]).mean(dim=0).numpy()
-    low, high = interval(differences[1:])
-    return {"difference": float(differences[0]), "low": low, "high": high, "paired_seeds": len(seeds)}
+    return Difference(float(differences[0]), *interval(differences[1:]), len(seeds))
 
 
 def draws(count: int, resamples: int) -> np.ndarray:
