@@ -25,7 +25,7 @@ LESS_NET = Flow(
         "pseudo": Box("step", 34, 8, 24, 10, "pseudo-label and weight:\nclass prior, threshold"),
         "strong": Box("step", 52, 45, 13, 6, "strong view"),
         "perturbed": Box("step", 52, 26, 13, 6, "strong view"),
-        "student": Box("network", 70, 36, 14, 27, "student\n\n(half of the\nunlabelled with\ndropped\nchannels)"),
+        "student": Box("network", 70, 36, 14, 27, "student"),
         "supervised": Box("loss", 92, 45, 14, 7, "supervised"),
         "contrast": Box("loss", 92, 35, 14, 8, "contrast\nwith prototypes"),
         "consistency": Box("loss", 92, 22, 14, 10, "consistency"),
