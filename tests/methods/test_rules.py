@@ -60,9 +60,11 @@ RULES = {
     "supervised": lambda n, k: Supervised(n, strong_view=StrongView()),
     "mean_teacher": lambda n, k: MeanTeacher(n, strong_view=StrongView()),
     "less_net": less_net,
-    "less_net_bare": lambda n, k: LessNet(n, num_classes=k, cutmix=0, feature_perturbation=0, adaptive=False),
+    "less_net_bare": lambda n, k: LessNet(n, num_classes=k),
     "less_net_soft": lambda n, k: less_net(n, k, soft=True, threshold=0.0),
-    "less_net_all": lambda n, k: less_net(n, k, align=True, trust=True, adaptive=True, cutmix=0.8, flips=1),
+    "less_net_all": lambda n, k: less_net(
+        n, k, align=True, trust=True, adaptive=True, cutmix=0.8, flips=1, feature_perturbation=0.5
+    ),
     "ua_mt": lambda n, k: UncertaintyAwareMeanTeacher(n, strong_view=StrongView(), passes=2),
     "cps": lambda n, k: CrossPseudoSupervision(n, unet(k), strong_view=StrongView()),
     "fixmatch": lambda n, k: FixMatch(n, strong_view=StrongView(), threshold=0.2),
