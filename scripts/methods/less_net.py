@@ -25,7 +25,7 @@ class LessNet(LearningRule):
     Published: unlabelled images are used by consistency regularisation and (similarity-based) contrastive learning,
     which together mitigate the distribution mismatch of labelled and unlabelled images and the class imbalance. How
     is our choice, part by part, each with a switch; parts that gave nothing on FUSeg are off
-    (docs/results_batch_dice.md):
+    (docs/results.md, docs/results_batch_dice.md):
 
     * **consistency**: the EMA teacher labels the weak view; the student, on the strong view, follows (FixMatch, Sohn
       et al., NeurIPS 2020; on segmentation UniMatch, Yang et al., CVPR 2023). ``soft`` targets or the argmax. Beside
