@@ -85,7 +85,8 @@ class ClusterFolder:
         num_classes: classes of the masks, background included; all others together are the object that is scored.
         ignore_value: value in the masks that is no class, beside 255; such pixels count in no score.
         components: of the mask, see :func:`scripts.clustering.blind_mask`.
-        seed: of every image, so that its result does not depend on the others.
+        seed: of every image, so that its result does not depend on the others. On a GPU, which adds up in no fixed
+            order, two runs may still differ.
         overlays: draw the masks on the images.
         device: where to compute.
 

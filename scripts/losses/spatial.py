@@ -19,7 +19,8 @@ SOBEL = (
 def sobel(maps: Tensor) -> Tensor:
     """Derivatives d/dx, d/dy and d2/dxdy of every channel: (B, C, X, Y) -> (3, B, C, X, Y), borders replicated.
 
-    In full precision, also where mixed precision would take half of it.
+    In float32, also where mixed precision would take half of it; on a GPU the maps are rounded to TF32 (10 bits of
+    mantissa) as cuDNN does by default, ``torch.backends.cudnn.allow_tf32``.
     """
     maps = maps.float() if maps.dtype.itemsize < 4 else maps
     # made on a GPU itself they would wait for it

@@ -31,8 +31,10 @@ from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 
-#: parameters that may differ when a run is resumed: where and how fast, not what is computed
+#: parameters that may differ when a run is resumed: where, how fast and how exactly, not what is computed; the default
+#: of amp follows the device, so that a run begun on a GPU can end on a CPU
 FREE_ON_RESUME = {
+    "amp",
     "bundle_root",
     "class_names",
     "dataset_dir",

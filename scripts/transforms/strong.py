@@ -94,5 +94,6 @@ def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / sigma.view(-1, 1).clamp_min(1e-3)) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
     x = F.pad(image.reshape(1, batch * channels, *image.shape[2:]), (4, 4, 4, 4), mode="replicate")
-    x = F.conv2d(x, kernel.view(-1, 1, 1, 9), groups=batch * channels)
-    return F.conv2d(x, kernel.view(-1, 1, 9, 1), groups=batch * channels).view_as(image)
+    with torch.autocast(image.device.type, enabled=False):  # images keep their grey values in mixed precision
+        x = F.conv2d(x, kernel.view(-1, 1, 1, 9), groups=batch * channels)
+        return F.conv2d(x, kernel.view(-1, 1, 9, 1), groups=batch * channels).view_as(image)

@@ -55,13 +55,14 @@ class WeakView(nn.Module):
         if not len(image):  # a batch without labelled images: of the views' size, to be joined with those of the others
             empty = image.new_zeros(0, image.shape[1], *size)
             return empty, None if label is None else label.new_zeros(0, label.shape[1], *size)
-        grid = F.affine_grid(self.draw(image), [*image.shape[:2], *size], align_corners=False)
-        warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-        if label is None:
-            return warped, None
-        # shifted by one, so that the zeros past the frame tell themselves from class 0
-        moved = F.grid_sample(label.to(grid.dtype) + 1, grid, mode="nearest", align_corners=False).round().long() - 1
-        return warped, torch.where(moved < 0, self.ignore_index, moved)
+        with torch.autocast(image.device.type, enabled=False):  # half of the precision is up to a pixel off
+            grid = F.affine_grid(self.draw(image), [*image.shape[:2], *size], align_corners=False)
+            warped = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+            if label is None:
+                return warped, None
+            # shifted by one, so that the zeros past the frame tell themselves from class 0
+            moved = F.grid_sample(label.to(grid.dtype) + 1, grid, mode="nearest", align_corners=False).round().long()
+        return warped, torch.where(moved == 0, self.ignore_index, moved - 1)
 
     def size(self, image: Tensor) -> list[int]:
         """Size of the views of ``image``."""

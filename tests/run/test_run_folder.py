@@ -116,6 +116,14 @@ def test_a_run_is_not_resumed_as_another(data, tmp_path, change, named):
     assert named in error_text(caught.value)
 
 
+def test_a_run_of_a_device_with_mixed_precision_is_resumed_on_one_without(data, tmp_path):
+    output = finished(data, tmp_path)
+    record = json.loads((output / "run.json").read_text())
+    record["parameters"] |= {"device": "cuda:0", "amp": True}
+    (output / "run.json").write_text(json.dumps(record))
+    workflow(dataset_dir=str(data), output_dir=str(output), max_epochs=1, resume=True).run()
+
+
 def test_a_run_of_before_a_parameter_was_recorded_is_resumed(data, tmp_path):
     output = finished(data, tmp_path)
     record = json.loads((output / "run.json").read_text())

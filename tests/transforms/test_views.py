@@ -90,6 +90,18 @@ def test_same_seed_same_view(view):
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("view", [WeakView(), StrongView(blur=2.0)], ids=["weak", "strong"])
+def test_views_are_the_same_in_mixed_precision(view):
+    image = torch.rand(4, 3, 40, 40)
+    results = []
+    for mixed in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            out = view(image)
+        results.append(out[0] if isinstance(out, tuple) else out)
+    assert results[1].dtype == torch.float32 and torch.equal(*results)
+
+
 def test_blur_keeps_the_mean_of_a_flat_image_and_sigma_zero_is_the_identity():
     image = torch.rand(2, 3, 20, 20)
     assert torch.allclose(gaussian_blur(image, torch.zeros(2)), image, atol=1e-6)

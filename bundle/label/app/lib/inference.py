@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import torch
 from monai.transforms import Activationsd
+from monai.utils import convert_to_numpy
 from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
@@ -51,7 +52,8 @@ class Segmentation(BundleInferTask):
 
     def writer(self, data: dict, extension: str | None = None, dtype: Any = None) -> tuple[str, dict]:
         """Writes the mask (X, Y) or (X, Y, Z), uint8."""
-        mask, suffix = np.asarray(data[self.output_label_key], dtype=np.uint8), extension or data["result_extension"]
+        mask = convert_to_numpy(data[self.output_label_key], dtype=np.uint8)  # MONAI Label leaves it on the GPU
+        suffix = extension or data["result_extension"]
         handle, name = tempfile.mkstemp(suffix=suffix)
         os.close(handle)
         if suffix.lower() in NIFTI:
