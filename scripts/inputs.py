@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from tqdm import tqdm
 
 from scripts.data.checks import PATIENCE, check_images
-from scripts.data.datalist import ALL
+from scripts.data.datalist import ALL, UNLABELED
 from scripts.data.dicom import is_series
 from scripts.data.files import Item, images_by_stem, is_image, is_nifti, stem
 from scripts.data.listings import read_datalist_json
@@ -23,7 +23,7 @@ from scripts.data.volumes import is_volume
 from scripts.errors import InputError
 from scripts.switches import as_bool
 
-PARTS = ("training", "validation", "test")
+PARTS = ("training", "validation", "test", UNLABELED)
 MASKS = ("label", "scribble")  # the roles of folders whose images are not to be predicted
 
 logger = logging.getLogger("less_net")
@@ -46,9 +46,8 @@ def items_to_score(
     parts = PARTS if part == ALL else (part,)
     items = [item for name in parts for item in datalist.get(name) or [] if part != ALL or "label" in item]
     if not items:
-        raise InputError(
-            f"the data set has no {part} images to evaluate: name some in its split, or pass another --part"
-        )
+        mend = "pass the --label_ratio of the training" if part == UNLABELED else "name some in its split"
+        raise InputError(f"the data set has no {part} images to evaluate: {mend}, or pass another --part")
     check_images(items, num_classes, channels, ignore_value)
     return items
 

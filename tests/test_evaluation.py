@@ -141,6 +141,26 @@ def test_all_images_with_a_mask_are_another_hospitals_test_set(folder, tmp_path)
     assert ">6 images, 5 with a lesion" in (tmp_path / "elsewhere" / "report.html").read_text()
 
 
+def test_images_that_were_trained_on_without_their_masks_can_be_scored(folder, tmp_path):
+    split = {"train": ["a", "b", "c", "d"], "val": ["e"], "test": ["f"]}
+    (folder / "splits.json").write_text(json.dumps(split))
+    run = tmp_path / "run"
+    run.mkdir()
+    facts = {"dataset_dir": str(folder), "label_ratio": 0.5, "label_seed": None, "seed": 0, "annotation": "mask"}
+    (run / "run.json").write_text(json.dumps({"parameters": facts}))
+    out = evaluate(folder, part="unlabeled", label_ratio=0.5)
+    with open(out / "per_image.csv", newline="") as file:
+        assert [row["key"] for row in csv.DictReader(file)] == ["c", "d"]
+    assert json.loads((out / "metrics.json").read_text())["part"] == "unlabeled"
+    refused(folder, "pass --label_ratio 0.5", part="unlabeled", label_ratio=0.4, results_dir=str(tmp_path / "other"))
+    refused(folder, "pass --seed 0", part="unlabeled", label_ratio=0.5, seed=3, results_dir=str(tmp_path / "other"))
+    refused(folder, "pass the --label_ratio of the training", part="unlabeled", label_ratio=1.0)
+    evaluate(folder, part="validation", label_ratio=1.0, results_dir=str(tmp_path / "other"))
+    (folder / "masks" / "c.png").unlink()
+    evaluate(folder, part="unlabeled", label_ratio=0.5, results_dir=str(tmp_path / "left"))
+    assert json.loads((tmp_path / "left" / "metrics.json").read_text())["images"] == 1
+
+
 def test_ignored_pixels_are_not_scored(folder):
     mask = np.asarray(Image.open(folder / "masks" / "e.png")) // 255
     mask[8:12] = 255  # what the network marks too much

@@ -15,10 +15,10 @@ from scripts.report import document, folded, picture
 
 #: plots in the order of the page, with what they show
 DESCRIPTIONS = {
-    "dice_by_labels.png": "Dice on the test images by labels; bars: standard deviation over the seeds",
+    "dice_by_labels.png": "Dice on the {scored} by labels; bars: standard deviation over the seeds",
     "dice_by_minutes.png": "Dice on the validation images during training, mean over the seeds",
-    "dice_by_parameters.png": "Dice on the test images by parameters; bars: standard deviation over the seeds",
-    "dice_by_latency.png": "Dice on the test images by the time of one answer; bars: standard deviation over the seeds",
+    "dice_by_parameters.png": "Dice on the {scored} by parameters; bars: standard deviation over the seeds",
+    "dice_by_latency.png": "Dice on the {scored} by the time of one answer; bars: standard deviation over the seeds",
 }
 STYLE = "main { max-width: 1500px; } .wide { overflow-x: auto; } .wide td { white-space: nowrap; font-size: 14px; }"
 
@@ -39,7 +39,7 @@ def page(suite: Suite, groups: Groups, tables: Sequence[Table], note: str, plots
         f'<p class="faint">{len(results)} of {len(suite.runs)} runs are done. {escape(made_on(results))}</p>',
         *(part for one in tables for part in table(*one)),
         f'<p class="faint">{escape(note)}</p>',
-        *(part for name, text in DESCRIPTIONS.items() for part in plot(plots[name], text)),
+        *(part for name, text in DESCRIPTIONS.items() for part in plot(plots[name], text.format(scored=suite.scored))),
         "<h2>Commands</h2>",
         '<p class="faint">Of the first seed, in the folder of the bundle; the data sets lie below data/.</p>',
         *(part for group, found in groups.items() for part in commands(group, found[0])),

@@ -37,7 +37,7 @@ class Style:
     """Colour by method and line and marker by network, the same in every plot of a suite."""
 
     def __init__(self, suite: Suite) -> None:
-        self.baseline = suite.baseline
+        self.baseline, self.scored = suite.baseline, suite.scored
         names = list(dict.fromkeys(run.method for run in suite.runs if run.method != suite.baseline))
         names.sort(key=lambda name: name in suite.peers)  # what the suite is about gets the strong colours
         self.colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)} | {suite.baseline: BASELINE}
@@ -160,7 +160,7 @@ def by_labels(rows: Sequence[Row], style: Style) -> Image.Image:
         )
         axes.minorticks_off()
         axes.set_xlabel("labels, %" if all(tick <= 1 for tick in ticks) else "labels")
-        axes.set_ylabel("Dice on the test images, %")
+        axes.set_ylabel(f"Dice on the {style.scored}, %")
 
     return panels(style, [group_of(row) for row in rows], "network", shape, "")
 
@@ -210,7 +210,7 @@ def by_cost(rows: Sequence[Row], style: Style, cost: Callable[[Row], float], nam
             axes.errorbar(place, row["mean_dice"], yerr=row["mean_dice_sd"], markersize=size, alpha=0.85, **look)
         axes.set_xlim(0, 1.15 * widest)
         axes.set_xlabel(f"{name} (methods side by side)")
-        axes.set_ylabel("Dice on the test images, %")
+        axes.set_ylabel(f"Dice on the {style.scored}, %")
 
     return panels(style, [group_of(row) for row in rows], "label_ratio", shape, "marker")
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from scripts.data.datalist import UNLABELED
 from scripts.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ class Run:
         label_ratio, seed: as the bundle's keys.
         configs: overlays in their order.
         settings: values by key, as on the bundle's command line; ``dataset_dir`` below the folder of the data.
-        part: what is scored: test, or validation while tuning.
+        part: what is scored, as of an evaluation: test, validation while tuning, or unlabeled.
     """
 
     data: str
@@ -78,6 +79,12 @@ class Suite:
     peers: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     plotted: tuple[str, ...] = ()
+
+    @property
+    def scored(self) -> str:
+        """The images that are scored, in words."""
+        part = self.runs[0].part if self.runs else "test"
+        return "training images without a mask" if part == UNLABELED else f"{part} images"
 
 
 def load_suite(path: str | Path) -> Suite:

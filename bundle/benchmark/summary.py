@@ -45,7 +45,7 @@ def write_summary(suite: Suite, results: Sequence[Result], folder: Path, bench: 
         path.unlink(missing_ok=True)  # one of before could be of other results
     for name, plot in draw(suite, groups, rows, latencies).items():
         pictures.save(plot.quantize(256), plots[name])
-    html = page(suite, groups, all_tables(rows, pairs, suite), notes(rows), plots)
+    html = page(suite, groups, all_tables(rows, pairs, suite), notes(rows, suite), plots)
     atomic_write(folder / "index.html", html.encode())
     return text
 

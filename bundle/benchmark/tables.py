@@ -131,9 +131,11 @@ NOTES = (
 )
 
 
-def notes(rows: Sequence[Row]) -> str:
+def notes(rows: Sequence[Row], suite: Suite) -> str:
     """What the columns are."""
-    return " ".join(NOTES if any("oracle_cluster_dice" in row for row in rows) else NOTES[:1])
+    other = () if suite.scored == "test images" else (f"Scored on the {suite.scored}.",)
+    columns = " ".join(NOTES if any("oracle_cluster_dice" in row for row in rows) else NOTES[:1])
+    return " ".join((*other, columns.replace("test images", suite.scored)))
 
 
 def markdown(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> str:
@@ -142,4 +144,4 @@ def markdown(rows: Sequence[Row], compared: Sequence[Row], suite: Suite) -> str:
     for title, headings, lines in all_tables(rows, compared, suite):
         table = [headings, ["---"] * len(headings), *lines]
         parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in table))
-    return "\n\n".join([*parts, notes(rows)]) + "\n"
+    return "\n\n".join([*parts, notes(rows, suite)]) + "\n"

@@ -25,6 +25,8 @@ from scripts.hosting import handed_over
 
 #: the part of an evaluation that is every image with a mask
 ALL = "all"
+#: the part of an evaluation that is the training images whose masks the training did not use
+UNLABELED = "unlabeled"
 
 logger = logging.getLogger("less_net")
 
@@ -68,12 +70,12 @@ def load_datalist(
         without_masks: a folder that holds no mask at all is a list of unlabelled images (a federated site), not an
             error.
         part: what an evaluation scores. Only this part is needed then; with ``all`` every image with a mask is of
-            ``test``, however the folder is split. Empty: for a training.
+            ``test``, however the folder is split; with ``unlabeled`` that list has its masks. Empty: a training.
 
     Returns:
         Lists ``training``, ``unlabeled``, ``validation`` and ``test`` of items with the strings ``key``, ``group``,
-        ``image`` (absolute path) and, but for ``unlabeled``, ``label``; where known also ``scribble`` (but for
-        ``unlabeled``), ``volume``, ``slice`` and ``spacing``.
+        ``image`` (absolute path) and, but for ``unlabeled`` in a training, ``label``; where known also ``scribble``
+        (but for ``unlabeled``), ``volume``, ``slice`` and ``spacing``.
 
     Raises:
         InputError: the folder or an argument is not as described; the message says what to mend.
@@ -124,6 +126,9 @@ def load_datalist(
         pinned = collection.ordered and label_seed is None
         order = training_order(sides["train"], pinned, seed if label_seed is None else label_seed)
         chosen = _choose_labelled(order, label_ratio, annotated)
+        if part == UNLABELED:
+            left = {item["key"] for item in chosen["unlabeled"]}
+            chosen["unlabeled"] = [item for item in order if item["key"] in left and "label" in item]
     datalist = chosen | {"validation": sides["val"], "test": sides["test"]}
     unused = len(collection.items) - sum(map(len, datalist.values()))
     if unused:

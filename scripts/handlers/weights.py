@@ -15,7 +15,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from scripts.data.datalist import ALL
+from scripts.data.datalist import ALL, UNLABELED
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.overrides import argument
@@ -25,6 +25,7 @@ logger = logging.getLogger("less_net")
 
 State = Mapping[str, Tensor]
 SPLIT = ("group_pattern", "volume_pattern")
+LABELLED = ("annotation", "label_ratio", "label_seed", "seed")  # what chose the images that were trained on with masks
 
 
 class StrictCheckpointLoader:
@@ -66,7 +67,7 @@ class StrictCheckpointLoader:
         if not self.path:
             return
         state = load_checkpoint(self.path)
-        check_parameters(self.path, self.expected)
+        check_parameters(self.path, self.expected, self.part)
         data = self.expected.get("dataset_dir")
         if self.part == ALL and is_trained_on(run_of(self.path).get("parameters", {}), data):
             logger.warning("part all holds the images that %s was trained on: the scores will be too good.", self.path)
@@ -83,8 +84,11 @@ class StrictCheckpointLoader:
             logger.warning("%s is there too: to use it, pass --ckpt_path %s", self.own, self.own)
 
 
-def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
+def check_parameters(path: str, expected: Mapping[str, Any], part: str | None = None) -> None:
     """Compares ``expected`` with the parameters in ``run.json`` beside ``path``, where there is one.
+
+    What tells the lists of images apart counts where they are of the data that was trained on: :data:`SPLIT`, and for
+    the ``part`` of the images without a mask :data:`LABELLED`.
 
     Raises:
         InputError: a parameter differs; the sentence says which value to pass.
@@ -92,7 +96,9 @@ def check_parameters(path: str, expected: Mapping[str, Any]) -> None:
     parameters = run_of(path).get("parameters", {})
     same_data = is_trained_on(parameters, expected.get("dataset_dir"))
     for key, value in expected.items():
-        if key == "dataset_dir" or (key in SPLIT and not same_data):
+        if key == "dataset_dir" or (key in (*SPLIT, *LABELLED) and not same_data):
+            continue
+        if key in LABELLED and part != UNLABELED:
             continue
         trained = parameters.get(key, value)
         if _plain(trained) != _plain(value):
