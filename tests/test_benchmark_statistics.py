@@ -220,6 +220,19 @@ def test_tables_have_a_line_a_method_and_a_dash_where_there_is_no_score():
         "| ours | n | 1.36 M | 1 | 70.0 | 70.0 | 70.0 | 70.0 | - | 70.0 | 2.0 | +10.0 (+10.0 to +10.0) | +5.0 (" in text
     )
     assert text.index("| ours |") < text.index("| cps |") < text.index("| plain |")
+    assert "Scored on" not in text and "the test images changed" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("unlabeled", "training images without a mask"), ("validation", "validation images")]
+)
+def test_scores_of_other_images_than_the_test_images_say_so(part, words, tmp_path):
+    results = [whole(name, 0.7, 0.1, ratio=ratio) for name in ("ours", "plain") for ratio in (0.5, 1.0)]
+    runs = tuple(Run("set", "n", r["method"], r["label_ratio"], 0, part=part) for r in results)
+    text = write_summary(Suite("s", runs, "plain"), results, tmp_path)
+    assert f"Scored on the {words}. " in text and "test images" not in text
+    page = (tmp_path / "index.html").read_text()
+    assert f"Dice on the {words} by labels" in page and "test images" not in page
 
 
 def test_pooled_differences_have_a_table_of_their_own_and_columns_among_the_comparisons():
