@@ -81,6 +81,8 @@ def check_given(values: Mapping[str, Any]) -> None:
             text = text.replace(ID_SEP_KEY, "#") if isinstance(text, str) else ""  # in lists it is rewritten already
             if "#" in text and not text.startswith(("@", "$", "%")):
                 raise InputError(f"{key} holds '{text}', in which MONAI reads # as a separator: rename it without #")
+        if key == "cache" and value == "none":  # a mode of its own, which MONAI passes on as it is
+            continue
         if value is None or isinstance(value, str) and value.lower() in ("none", "null"):
             raise InputError(f"{key} is {value}, which MONAI would not set to nothing: give --{key} '$None'")
 

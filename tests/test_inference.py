@@ -189,6 +189,8 @@ def test_bad_input_is_named_before_anything_is_written(folder):
     refused(folder, "holds no image")
     refused(folder, "pass --dataset_dir", dataset_dir="")
     refused(folder, "does not exist", dataset_dir=str(folder / "none"))
+    for name in ("dataset_dir", "output_dir", "ckpt_path"):  # as the command line reads a folder named by a date
+        refused(folder, f"{name} came as 20240131", **{name: 20240131})
     Image.fromarray(grey).save(folder / "a.png")
     for inside in (folder, folder / "masks"):
         refused(folder, "pass an --output_dir outside", output_dir=str(inside))

@@ -15,7 +15,7 @@ from scripts.errors import InputError
 from scripts.hosting import hosted
 from scripts.run.excepthook import install_excepthook
 from scripts.run.folder import check_folders, check_output
-from scripts.run.parameters import check_parameters
+from scripts.run.parameters import check_parameters, check_path
 from scripts.switches import as_bool
 
 
@@ -62,8 +62,7 @@ class RunGuard:
                 raise InputError("tracking: each of the processes would record a run of its own: leave --tracking out")
         check_parameters(parameters)
         for name, folder in ("output_dir", output_dir), ("dataset_dir", dataset_dir):
-            if folder is not None and not isinstance(folder, (str, Path)):
-                raise InputError(f"{name} came as {folder!r}, for its name looks like a value: put ./ before it")
+            check_path(name, folder)
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)
             if resume is not None and not (workflow is not None and hosted(workflow.parser)):

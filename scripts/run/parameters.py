@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     """
     least = {"max_epochs": 1, "epoch_length": 1, "batch_size": 1, "unlabelled_batch_size": 0, "val_interval": 1}
     least |= {"in_channels": 1, "num_classes": 2, "num_workers": 0, "seed": 0, "save_interval": 1}
+    least |= {"planned_iterations": 1, "teacher_iterations": 0}
     for name, value in parameters.items():
         whole = isinstance(value, int) and not isinstance(value, bool)
         if name in least and not (whole and value >= least[name]):
@@ -32,6 +34,15 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             raise InputError(f"{name} is {value!r}: give a number above 0")
         if name == "weight_decay" and not (isinstance(value, (int, float)) and value >= 0):
             raise InputError(f"{name} is {value!r}: give a number of at least 0")
+        # a negative norm would turn the gradient around, and the training climb
+        if name == "max_norm" and value is not None and not (isinstance(value, (int, float)) and value >= 0):
+            raise InputError(f"{name} is {value!r}: give a number above 0, or 0 for no clipping")
+        if name in ("ignore_value", "patience") and value is not None and not whole:
+            raise InputError(f"{name} is {value!r}: give a whole number")
+        if name in ("group_pattern", "volume_pattern") and not isinstance(value, (str, type(None))):
+            raise InputError(f"{name} is {value!r}: give a regular expression")
+        if name in ("dataset_dir", "output_dir", "ckpt_path", "initial_weights"):
+            check_path(name, value)
         if name == "device":
             check_device(value)
         if name == "resume" or (name == "amp" and str(value).lower() != "auto"):
@@ -44,6 +55,16 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
                 raise InputError(f"image_size is {value!r}: give one whole number, or [width, height], of at least 32")
     if parameters.get("class_names") is not None:
         class_names_or_default(parameters["class_names"], parameters["num_classes"])
+
+
+def check_path(name: str, value: Any) -> None:
+    """Refuse a path that the command line took for a number or a list.
+
+    Raises:
+        InputError: naming the parameter, its value and how to write it.
+    """
+    if value is not None and not isinstance(value, (str, Path)):
+        raise InputError(f"{name} came as {value!r}, for its name looks like a value: put ./ before it")
 
 
 def check_annotation(annotation: Any, rule: LearningRule | None) -> None:
@@ -77,6 +98,11 @@ def check_device(value: Any) -> None:
         device = torch.device(value)
     except (RuntimeError, TypeError):
         raise InputError(f"device is '{value}': give cpu, cuda or cuda:<number>") from None
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError):
+            raise InputError(f"device is '{value}', which PyTorch does not have here: pass --device cpu") from None
     seen = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= seen:
         raise InputError(f"device is '{value}', but PyTorch sees {seen} GPUs here: leave it out, or pass --device cpu")

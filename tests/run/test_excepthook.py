@@ -60,6 +60,7 @@ def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, cap
     "arguments, sentence",
     [
         (["--lerning_rate", "1"], "error: unknown key lerning_rate: did you mean learning_rate?"),
+        (["--cache", "none", "--dataset_dir", "nowhere"], "nowhere does not exist: correct dataset_dir."),
         (["--dataset_dir", "nowhere"], "nowhere does not exist: correct dataset_dir."),
         (
             ["--method#contrast", "None"],
@@ -79,7 +80,7 @@ def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, cap
             "of its package, or put the folder of its module on PYTHONPATH",
         ),
     ],
-    ids=["key", "folder", "nothing", "separator", "separator in a list", "target"],
+    ids=["key", "cache", "folder", "nothing", "separator", "separator in a list", "target"],
 )
 def test_the_program_ends_with_the_sentence_alone(tmp_path, arguments, sentence):
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training"]

@@ -43,6 +43,13 @@ ONLY_LOGITS = {"_target_": "tests.tiny.TinyNetwork"}
         ({"class_names": ["lesion"]}, "class_names is ['lesion']: give a list of 2 names"),
         ({"num_classes": 1}, "num_classes is 1: give a whole number of at least 2"),
         ({"weight_decay": -1}, "weight_decay is -1: give a number of at least 0"),
+        ({"max_norm": -1}, "max_norm is -1: give a number above 0, or 0 for no clipping"),
+        ({"patience": "x"}, "patience is 'x': give a whole number"),
+        ({"ignore_value": "white"}, "ignore_value is 'white': give a whole number"),
+        ({"teacher_iterations": "x"}, "teacher_iterations is 'x': give a whole number of at least 0"),
+        ({"planned_iterations": 0}, "planned_iterations is 0: give a whole number of at least 1"),
+        ({"group_pattern": 5}, "group_pattern is 5: give a regular expression"),
+        ({"initial_weights": 5}, "initial_weights came as 5, for its name looks like a value: put ./ before it"),
         ({"save_interval": 0}, "save_interval is 0: give a whole number of at least 1"),
         (
             {"method___target_": "scripts.methods.LesNet"},
@@ -141,7 +148,7 @@ def test_a_seed_that_is_no_number_is_refused(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "vulkan"])
 def test_a_device_that_is_not_there_is_refused(data, tmp_path, device):
     with pytest.raises(InputError, match=f"device is '{device}'"):
         check_device(device)
