@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from scripts.errors import InputError
 
@@ -33,7 +35,7 @@ def check_folders(output_dir: str, dataset_dir: str | None) -> None:
 
 
 def check_output(folder: Path, resume: bool) -> None:
-    """Refuse to overwrite a run, and to resume where there is none. One cut before its first checkpoint starts anew.
+    """Refuse to overwrite a run, and to resume none or a living one. One cut before its first checkpoint starts anew.
 
     Raises:
         InputError: naming the folder and the mend.
@@ -45,6 +47,12 @@ def check_output(folder: Path, resume: bool) -> None:
     held = [name for name in (RUN_FILE, LATEST, HISTORY) if (folder / name).exists()]
     if held == [RUN_FILE] and not in_progress(folder / RUN_FILE):
         return  # a start that was refused, or cut in its first epoch: there is nothing to lose
+    # where it cannot be told whether the process lives, a run that was killed must still go on
+    if resume and os.name == "posix" and in_progress(folder / RUN_FILE):
+        raise InputError(
+            f"resume: the run in {folder} still goes on, in the process that its {RUN_FILE} names: wait for its end, "
+            "or stop it"
+        )
     if held and not resume:
         raise InputError(
             f"output_dir {folder} already holds a run ({', '.join(held)}): continue it with --resume true, or give "
@@ -58,6 +66,20 @@ def is_of_run(checkpoint: str | Path, folder: str | Path) -> bool:
     return held.resolve() == Path(folder).resolve() or held.name == Path(folder).absolute().name
 
 
+def this_process() -> dict[str, Any]:
+    """What ``run.json`` holds of the process that writes it, for :func:`in_progress`."""
+    return {"host": platform.node(), "id": os.getpid(), "began": began(os.getpid())}
+
+
+def began(process: int) -> str | None:
+    """When a process began, by the clock of the Linux kernel; None: it has ended, or the system does not say."""
+    path = Path(f"/proc/{process}/stat")
+    if not path.is_file():
+        return None
+    state, *fields = path.read_text().rpartition(")")[2].split()
+    return None if state == "Z" else fields[18]  # a zombie has ended, and its parent has not looked yet
+
+
 def in_progress(record: Path) -> bool:
     """Whether the process that wrote ``run.json`` still lives, on this machine."""
     try:
@@ -66,9 +88,9 @@ def in_progress(record: Path) -> bool:
             return False
         if os.name != "posix":  # there is no asking there: signal 0 would be Ctrl-C
             return True
-        os.kill(process["id"], 0)
-    except PermissionError:  # it lives, and is somebody else's
-        return True
+        with suppress(PermissionError):  # it lives, and is somebody else's
+            os.kill(process["id"], 0)
+        now = began(process["id"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return True
+    return process.get("began", now) == now  # else its number has gone to another, as after a new start of the machine

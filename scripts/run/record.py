@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +23,7 @@ from scripts.hosting import hosted
 from scripts.losses import SegmentationLoss
 from scripts.methods import LearningRule
 from scripts.run.environment import describe_device, versions
-from scripts.run.folder import RUN_FILE
+from scripts.run.folder import RUN_FILE, this_process
 from scripts.run.parameters import check_annotation
 from scripts.switches import as_bool
 
@@ -100,13 +98,16 @@ class RunRecord:
             "data": {name: summary(items) for name, items in datalist.items()},
             "network_parameters": sum(p.numel() for p in network.parameters()),
             "versions": versions(),
-            "process": {"host": platform.node(), "id": os.getpid()},
+            "process": this_process(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         if as_bool(resume, "resume") and path.is_file():
-            compare(read_record(path), record, output_dir)
+            kept = read_record(path)
+            compare(kept, record, output_dir)
+            kept |= {"process": record["process"]}  # the one that is at it now
         else:
-            atomic_write(path, json.dumps(record, indent=1).encode())
+            kept = record
+        atomic_write(path, json.dumps(kept, indent=1).encode())
         if not datalist.get("unlabeled") and parameters.get("unlabelled_batch_size"):
             logger.info(
                 "no training image is without a mask: the unlabelled stream shows the same images again "

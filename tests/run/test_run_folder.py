@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scripts.errors import InputError
-from scripts.run.folder import check_folders, is_of_run
+from scripts.run.folder import began, check_folders, in_progress, is_of_run
 from scripts.run.record import definitions, parameter_count
 from tests.tiny import error_text, refusal, workflow
 
@@ -60,16 +60,27 @@ def test_a_start_that_was_refused_blocks_no_other(data, tmp_path):
     assert (finished(data, tmp_path) / "latest.pt").is_file()
 
 
-def test_a_run_that_is_going_on_is_left_alone(data, tmp_path):
+@pytest.mark.parametrize("resume, named", [(False, "already holds a run"), (True, "still goes on")])
+def test_a_run_that_is_going_on_is_left_alone(data, tmp_path, resume, named):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         (tmp_path / "run").mkdir()
-        record = {"process": {"host": platform.node(), "id": process.pid}}
+        record = {"process": {"host": platform.node(), "id": process.pid, "began": began(process.pid)}}
         (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-        made = workflow(dataset_dir=str(data), output_dir=str(tmp_path / "run"))
-        with pytest.raises(Exception) as caught:
-            made.run()
+        assert named in refusal(data, tmp_path, resume=resume)
+        record["process"]["began"] = "0"  # it had the number before this one
+        (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+        assert began(process.pid) is None or not in_progress(tmp_path / "run" / "run.json")
         process.communicate(b"\n")
-    assert "already holds a run" in error_text(caught.value)
+
+
+def test_a_resumed_run_is_that_of_the_process_that_resumed_it(data, tmp_path):
+    path = finished(data, tmp_path) / "run.json"
+    record = json.loads(path.read_text())
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    path.write_text(json.dumps(record | {"process": record["process"] | {"id": ended.pid}, "mine": 1}))
+    finished(data, tmp_path, resume=True)
+    assert json.loads(path.read_text()) == record | {"mine": 1}
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(data, tmp_path):
