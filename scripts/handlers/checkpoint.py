@@ -77,14 +77,17 @@ class Checkpoints:
         self.resume = False
 
     def check_lost(self) -> None:
-        """A run that got as far as a checkpoint is not begun anew over its weights because the file is gone.
+        """A run that got past its first checkpoint is not begun anew over its weights because the file is gone.
+
+        A row of the history is written before the checkpoint of its epoch: a run that a full disk or a kill ended
+        between the two has lost no more than it would have without the row.
 
         Raises:
             InputError: naming the folder and the mend.
         """
         history = self.latest.with_name(HISTORY)
         epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
-        if epochs >= self.interval:
+        if epochs > self.interval:
             raise InputError(
                 f"resume: {self.latest.parent} holds {epochs} epochs of a run, but no {LATEST} to go on from: train "
                 f"anew in another output_dir, from its weights by --initial_weights {self.best} if you like"

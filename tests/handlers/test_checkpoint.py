@@ -142,6 +142,15 @@ def test_where_no_checkpoint_was_written_yet_a_resumed_run_starts_from_the_begin
     assert run(tmp_path / "elsewhere", resume=True).state.iteration == 15
 
 
+@pytest.mark.parametrize("interval", [1, 2])
+def test_a_run_cut_between_its_history_and_its_first_checkpoint_starts_from_the_beginning(tmp_path, interval):
+    whole = run(tmp_path, max_epochs=interval, interval=interval)
+    (tmp_path / "latest.pt").unlink()
+    resumed = run(tmp_path, resume=True, max_epochs=interval, interval=interval)
+    assert torch.equal(resumed.network.weight, whole.network.weight)
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 1 + interval
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     run(tmp_path, max_epochs=2)
     before = (tmp_path / "latest.pt").read_bytes()
