@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from scripts.data.files import Item, absolute
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.data.survey import Survey, survey
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, png
 from scripts.switches import as_bool
 
 HELP = "draw scribbles into the dense masks of a dataset; the output folder is a dataset that lists them"
@@ -158,10 +157,8 @@ def _write_all(
         mask = masks.get_data(item["label"])[0][0]
         rng = rng_of(arguments.seed, item["key"])
         scribble = draw_scribble(mask, num_classes, rng, arguments.length, arguments.width, background)
-        content = io.BytesIO()
         stored = np.where(scribble == num_classes, blank, scribble)
-        Image.fromarray(np.ascontiguousarray(stored.T)).save(content, format="PNG")
-        atomic_write(paths[item["key"]], content.getvalue())
+        atomic_write(paths[item["key"]], png(Image.fromarray(np.ascontiguousarray(stored.T))))
         measures = {"made": measure_scribble(scribble, mask, num_classes)}
         if arguments.compare and item.get("scribble"):
             measures["expert"] = measure_scribble(own.get_data(item["scribble"])[0][0], mask, num_classes)

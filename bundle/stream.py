@@ -201,7 +201,7 @@ def build_stages(predictors: Sequence[FramePredictor], writers: Mapping[str, Wri
     def encode(frame: Frame) -> None:
         writers["overlay"].write(frame.rgb, frame.name, frame.seconds)
         if "mask" in writers:
-            shown = frame.mask * np.uint8(png_scale(classes) or 1)
+            shown = frame.mask * np.uint8(png_scale(classes))
             writers["mask"].write(shown, frame.name, frame.seconds)
         frame.release()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from scripts.errors import InputError
 
@@ -39,6 +40,13 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             f"cannot write {path} ({error.strerror}), what was there before is unharmed: free space or make the folder "
             "writable, then start again (a training with --resume true)"
         ) from error
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as the bytes of a PNG file, for :func:`atomic_write`."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    return content.getvalue()
 
 
 def atomic_save(path: str | os.PathLike, content: Any) -> None:

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,6 +70,18 @@ def validator(network: nn.Module) -> SupervisedEvaluator:
         key_val_metric={"val_mean_dice": SegmentationScores(num_classes=2)},
         decollate=False,
     )
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """The system refuses to let any file grow beyond 2000 bytes, as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def workflow(config: str | list[str] = "train.json", run_id: str = "training", **overrides) -> ConfigWorkflow:

@@ -32,7 +32,7 @@ from scripts.data.layouts import is_listed, read_layout
 from scripts.data.reader import IGNORE_INDEX, ImageReader, MaskReader
 from scripts.engines.per_image import Fit
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, png
 from scripts.inputs import images_without_masks, items_to_score, tell_masks
 from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
@@ -339,10 +339,3 @@ def label_picture(labels: np.ndarray) -> bytes:
     colours = [(40, 40, 46), *(pictures.class_colour(k) for k in range(1, 256))]
     picture.putpalette([value for colour in colours for value in colour])
     return png(picture)
-
-
-def png(picture: Image.Image) -> bytes:
-    """The picture as the bytes of a PNG file."""
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    return content.getvalue()

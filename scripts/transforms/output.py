@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, SaveImage, SaveImaged
+from monai.transforms import MapTransform, SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys
+from PIL import Image
 
 from scripts.data.files import is_nifti, stem
 from scripts.data.volumes import turn_back
-from scripts.files import atomic_write
+from scripts.files import atomic_write, png
 from scripts.metrics import predicted_labels
 
 
@@ -72,14 +73,15 @@ class SaveMaskd(SaveImaged):
         keys: keys of the masks, each a ``MetaTensor`` that knows the file it comes from.
         output_dir: where to write; made on first use.
         num_classes: number of classes, background included.
+
+    Raises (for each mask):
+        InputError: it cannot be written; no part of it is left.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str, num_classes: int = 2) -> None:
         names = {"output_dir": output_dir, "output_postfix": "", "separate_folder": False}
         super().__init__(keys, output_ext=".png", output_dtype=np.uint8, print_log=False, **names)
-        self.folder = Path(output_dir)
-        common = {"output_dtype": np.uint8, "print_log": False, **names}
-        self.picture = SaveImage(output_ext=".png", writer="PILWriter", scale=png_scale(num_classes), **common)
+        self.folder, self.scale = Path(output_dir), png_scale(num_classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Writes every mask and hands the data on unchanged."""
@@ -93,13 +95,15 @@ class SaveMaskd(SaveImaged):
                 mask = mask.reshape(axes) if math.prod(axes) == mask.numel() else mask
                 write_volume(self.folder / f"{stem(name)}.nii.gz", mask, data[key].meta[MetaKeys.ORIGINAL_AFFINE])
             else:
-                self.picture(data[key])
+                # not by MONAI's SaveImage: it hides what the disk says, and leaves half a file
+                values = data[key][0].cpu().numpy().astype(np.uint8) * np.uint8(self.scale)
+                atomic_write(self.folder / f"{stem(name)}.png", png(Image.fromarray(np.ascontiguousarray(values.T))))
         return dict(data)
 
 
-def png_scale(num_classes: int) -> int | None:
-    """What the classes of a PNG mask are multiplied by: 255 where there is one foreground class; None: nothing."""
-    return 255 if num_classes == 2 else None
+def png_scale(num_classes: int) -> int:
+    """What the classes of a PNG mask are multiplied by: 255 where there is one foreground class, otherwise 1."""
+    return 255 if num_classes == 2 else 1
 
 
 def write_volume(path: Path, mask: torch.Tensor, affine: torch.Tensor) -> None:

@@ -3,8 +3,6 @@
 """Checkpoints: what they hold, that they resume exactly, and that a failing disk leaves the previous one."""
 
 import random
-import resource
-import signal
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from scripts.handlers import Checkpoints, History, TeacherUpdate
 from scripts.handlers.checkpoint import random_state, set_random_state
 from scripts.methods import MeanTeacher
 from scripts.transforms import WeakView
-from tests.tiny import TinyNetwork, trainer, validator
+from tests.tiny import TinyNetwork, full_disk, trainer, validator
 
 
 def same(a, b):
@@ -154,14 +152,8 @@ def test_a_run_cut_between_its_history_and_its_first_checkpoint_starts_from_the_
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     run(tmp_path, max_epochs=2)
     before = (tmp_path / "latest.pt").read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:  # the system refuses to let any file grow beyond this, as a full disk would
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-        with pytest.raises(InputError, match=r"cannot write .*model\.pt \(.*free space.*--resume true"):
-            run(tmp_path, resume=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(), pytest.raises(InputError, match=r"cannot write .*model\.pt \(.*free space.*--resume true"):
+        run(tmp_path, resume=True)
     assert (tmp_path / "latest.pt").read_bytes() == before
     assert not list(tmp_path.glob("*.tmp"))
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from PIL import Image
 
 from scripts.data.volumes import read_volume
+from scripts.errors import InputError
 from scripts.transforms import SaveMaskd, ToClassesd, ToSourced
+from tests.tiny import full_disk
 
 AFFINE = np.array([[0, 0, -1, 7], [0, 2, 0, 1], [4, 0, 0, 2], [0, 0, 0, 1.0]])
 
@@ -38,6 +41,18 @@ def test_a_volume_goes_back_and_is_written_with_every_axis(tmp_path, shape, plan
     np.testing.assert_array_equal(data["pred"][0].numpy(), values)
     np.testing.assert_array_equal(written.affine, AFFINE)
     assert written.shape == shape and written.get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize("classes, factor", [(2, 255), (5, 1)])
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, classes, factor):
+    values = torch.randint(0, classes, (1, 300, 200), dtype=torch.uint8)
+    data = {"pred": MetaTensor(values, meta={"filename_or_obj": "/there/a.b.jpg"})}
+    save = SaveMaskd("pred", str(tmp_path / "out"), classes)
+    with full_disk(), pytest.raises(InputError, match=r"cannot write .*a\.b\.png \(.*free space"):
+        save(data)
+    assert list((tmp_path / "out").iterdir()) == []
+    save(data)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "a.b.png")), values[0].numpy().T * factor)
 
 
 def test_a_picture_is_handed_on():
