@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
         raise InputError(
             f"cannot write {path} ({error.strerror}), what was there before is unharmed: free space or make the folder "
             "writable, then start again (a training with --resume true)"
+        ) from error
+
+
+def check_writable(folder: str | os.PathLike, key: str) -> None:
+    """Make a folder, and see before any work that it takes files.
+
+    Raises:
+        InputError: it cannot be made or takes none; ``key`` is the parameter that names it.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"{key} {folder} cannot be written ({error.strerror}): make it writable, or pass another --{key}"
         ) from error
 
 

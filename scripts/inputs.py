@@ -21,6 +21,7 @@ from scripts.data.reader import IGNORE_INDEX, ImageReader
 from scripts.data.sources.words import masks_among, split_word
 from scripts.data.volumes import is_volume
 from scripts.errors import InputError
+from scripts.files import check_writable
 from scripts.switches import as_bool
 
 PARTS = ("training", "validation", "test", UNLABELED)
@@ -110,7 +111,7 @@ def check_prediction(
 
     Raises:
         InputError: no folder, no image, two images of one stem, an unreadable image, an output folder that is the
-            input folder or inside it, or a mask that would be replaced.
+            input folder or inside it or cannot be written, or a mask that would be replaced.
     """
     if not dataset_dir:
         raise InputError("dataset_dir is empty: pass --dataset_dir with the folder of the images to predict")
@@ -132,6 +133,7 @@ def check_prediction(
     paths = [item["image"] for item, volume in zip(items, volumes) if volume]
     for path in tqdm(paths, "checking volumes", delay=PATIENCE, leave=False):
         reader.get_data(path)
+    check_writable(target, "output_dir")
 
 
 def _images_hint(source: Path) -> str:

@@ -279,6 +279,13 @@ def test_monai_label_gets_its_mask(folder, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
+def test_a_folder_that_takes_no_masks_is_told_before_anything_is_predicted(folder):
+    Image.fromarray(scene()[0]).save(folder / "a.png")
+    (folder.parent / "file").touch()
+    out = folder.parent / "file" / "out"
+    refused(folder, f"output_dir {out} cannot be written (Not a directory): make it writable", output_dir=str(out))
+
+
 def test_images_in_sub_folders_are_passed_over_with_a_warning(folder, caplog):
     picture = np.full((48, 64, 3), 40, np.uint8)
     (folder / "p1").mkdir()

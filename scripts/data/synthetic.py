@@ -38,7 +38,7 @@ def write_synthetic_set(folder: str | Path, count: int = 200, size: int = 256, s
         The folder.
 
     Raises:
-        InputError: ``folder`` holds something else, or the numbers are too small.
+        InputError: ``folder`` holds something else or cannot be written, or the numbers are too small.
     """
     folder = absolute(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -47,14 +47,21 @@ def write_synthetic_set(folder: str | Path, count: int = 200, size: int = 256, s
         raise InputError(
             f"A synthetic set of {count} frames of {size} pixels is too small: use 20 frames of 32 or more."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    work = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         _write_files(work, count, size, seed)
         work.chmod(0o755)  # mkdtemp makes it private
         _move_into_place(work, folder)
+    except OSError as error:
+        raise InputError(
+            f"The synthetic set cannot be written to {folder} ({error.strerror or error}): free space, make "
+            f"{folder.parent} writable, or give dataset_dir with images of your own."
+        ) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work:
+            shutil.rmtree(work, ignore_errors=True)
     return folder
 
 

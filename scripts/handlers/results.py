@@ -24,7 +24,7 @@ from scripts import distributed, metrics, pictures
 from scripts.class_names import class_names_or_default
 from scripts.data import ImageReader
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, check_writable
 from scripts.handlers.history import rows_to_csv
 from scripts.handlers.scoring import CaseScores
 from scripts.report import absence_note, write_report
@@ -62,7 +62,7 @@ class EvaluationResults:
         output_transform: turns the engine's output into (logits (B, C, X, Y), label (B, 1, X, Y)).
 
     Raises (at the start of the engine):
-        InputError: the folder holds another evaluation.
+        InputError: the folder holds another evaluation, or cannot be written.
     """
 
     def __init__(
@@ -100,11 +100,12 @@ class EvaluationResults:
         self.scores = CaseScores(items, self.num_classes, self.score_size, self.ignore_value)
 
     def check(self) -> None:
-        """Refuses a folder that holds an evaluation."""
+        """Refuses a folder that holds an evaluation, or that takes no files."""
         if (self.folder / "metrics.json").exists() and not self.overwrite:
             raise InputError(
                 f"results_dir {self.folder} holds another evaluation: pass --overwrite true or another --results_dir"
             )
+        check_writable(self.folder, "results_dir")
 
     def collect(self, engine: Engine) -> None:
         """Counts and measures one batch."""
@@ -133,7 +134,6 @@ class EvaluationResults:
         seconds, scores = time.perf_counter() - self.began, self.scores
         dataset, confusion = engine.data_loader.dataset, torch.stack(scores.tables)
         names = [str(item["image"]) for item in dataset.data]
-        self.folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary(seconds, engine.state.device)
         text = json.dumps(summary, indent=2, allow_nan=False)
         atomic_write(self.folder / "metrics.json", text.encode())

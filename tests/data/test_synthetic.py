@@ -92,9 +92,15 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)  # splits.json, the last file
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="cannot be written to .*set .No space.* or give dataset_dir"):
         write_synthetic_set(tmp_path / "set", 20, 32)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written to .*set \(Not a directory\)"):
+        write_synthetic_set(tmp_path / "file" / "new" / "set", 20, 32)
 
 
 def test_foreign_folders_and_small_numbers_are_refused(tmp_path):

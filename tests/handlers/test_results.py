@@ -124,6 +124,12 @@ def test_a_class_that_no_reference_holds_is_told(tmp_path, caplog):
     assert f"Note: {told}." in (tmp_path / "report.html").read_text()
 
 
+def test_a_folder_that_takes_no_results_is_told_before_anything_is_scored(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"results_dir .*out cannot be written \(Not a directory\)"):
+        evaluate(tmp_path / "file" / "out", Loaded([{"key": "a"}]))  # no image: it could not be scored
+
+
 def test_nothing_is_told_where_every_class_is_in_a_reference(tmp_path, caplog):
     evaluate(tmp_path, a_dataset(classes=3), 3)
     summary = json.loads((tmp_path / "metrics.json").read_text())
