@@ -15,11 +15,13 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from scripts import distributed
 from scripts.data.datalist import ALL, UNLABELED
 from scripts.errors import InputError
 from scripts.files import load_checkpoint
 from scripts.overrides import argument
-from scripts.run.folder import RUN_FILE
+from scripts.run.folder import LATEST, RUN_FILE
+from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 
@@ -43,6 +45,8 @@ class StrictCheckpointLoader:
             that decide the split: a test image could have been trained on.
         own: weights that the user may have meant; where they exist and others are loaded, a warning says so.
         part: of the data that is scored; a warning says where it is all of those that the weights were trained on.
+        output_dir: folder of the run that begins with the weights.
+        resume: go on with that run: nothing is loaded where it has a ``latest.pt``, which brings its own weights.
 
     Raises (at the start of the engine):
         InputError: no such file, not readable, other classes, another network, or trained with other parameters.
@@ -55,9 +59,12 @@ class StrictCheckpointLoader:
         expected: Mapping[str, Any] | None = None,
         own: str | None = None,
         part: str | None = None,
+        output_dir: str | None = None,
+        resume: bool | str = False,
     ) -> None:
         self.path, self.network, self.expected, self.own = path, network, dict(expected or {}), own
         self.part = part
+        self.latest = Path(output_dir) / LATEST if output_dir and as_bool(resume, "resume") else None
 
     def attach(self, engine: Engine) -> None:
         """Loads at the start of ``engine``."""
@@ -66,6 +73,8 @@ class StrictCheckpointLoader:
     def __call__(self, engine: Engine | None = None) -> None:
         if not self.path:
             return
+        if self.latest and distributed.from_main(self.latest.is_file):
+            return  # the file that the run began with may be gone by now
         state = load_checkpoint(self.path)
         check_parameters(self.path, self.expected, self.part)
         data = self.expected.get("dataset_dir")

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretraining by clustering: no label is used, everything but the head learns, another rule starts from it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -63,6 +65,9 @@ def test_another_rule_starts_from_the_weights(tmp_path, synthetic_set):
     weights = str(tmp_path / "pretrained" / "model.pt")
     started = train("started", initial_weights=weights, max_epochs=1, epoch_length=1, learning_rate=1e-9)
     expected = load_checkpoint(weights)
+    Path(weights).unlink()  # the run goes on without them
+    resumed = train("started", initial_weights=weights, max_epochs=1, epoch_length=1, learning_rate=1e-9, resume="true")
+    assert all(torch.equal(resumed[key], started[key]) for key in started)
     kept = [key for key in expected if "running" not in key and "num_" not in key]
     assert all(torch.allclose(started[key], expected[key], atol=1e-6) for key in kept)
     fresh = train("fresh", max_epochs=1, epoch_length=1, learning_rate=1e-9)
