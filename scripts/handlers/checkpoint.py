@@ -109,7 +109,11 @@ class Checkpoints:
             engine.data_loader
         ):
             self.save_latest(engine)
-        if self.validator is None or self.validator.state.best_metric_epoch < 0:
+        chosen = self.validator is not None and self.validator.state.best_metric_epoch >= 0
+        lost = chosen and not self.best.is_file()  # removed since, and no epoch was better
+        if lost:
+            logger.warning("%s, the weights of the best epoch, is gone: it gets those of the last one", self.best)
+        if lost or not chosen:
             save(self.best, on_the_cpu(engine.rule.deployed.state_dict()))
         logger.info("done: weights %s; curves and history in %s", self.best.resolve(), self.latest.resolve().parent)
 

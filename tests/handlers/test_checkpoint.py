@@ -116,6 +116,15 @@ def test_a_finished_run_resumes_to_nothing(tmp_path):
     assert (tmp_path / "model.pt").read_bytes() == before
 
 
+def test_a_finished_run_whose_best_weights_are_gone_gets_the_last_ones_and_says_so(tmp_path, caplog):
+    run(tmp_path)
+    (tmp_path / "model.pt").unlink()
+    engine = run(tmp_path, resume=True)
+    written = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert torch.equal(written["weight"], engine.rule.deployed.weight)
+    assert "model.pt, the weights of the best epoch, is gone: it gets those of the last one" in caplog.text
+
+
 def test_another_network_or_a_damaged_file_is_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(InputError, match="does not fit this network .*resume with the network"):
