@@ -8,7 +8,7 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scripts import distributed
 from scripts.engines.trainer import SemiSupervisedTrainer
+from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.curves import draw_curves
 from scripts.run.folder import HISTORY
@@ -63,7 +64,7 @@ class History:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.beyond: dict[str, int] = {}
-        self.started = 0.0
+        self.started, self.locked = 0.0, False
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Register with the trainer; after the validation handler, before the checkpoints."""
@@ -97,7 +98,7 @@ class History:
     @distributed.main_only
     def record(self, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> None:
         """Write the rows to the file, the last one to TensorBoard too, and look at its shares."""
-        atomic_write(self.folder / HISTORY, rows_to_csv(rows).encode())
+        self.show(HISTORY, lambda path: atomic_write(path, rows_to_csv(rows).encode()))
         if self.writer is not None:
             for name, value in row.items():
                 if name not in ("epoch", "iteration"):
@@ -139,7 +140,22 @@ class History:
     def draw(self, engine: SemiSupervisedTrainer) -> None:
         """Draw the learning curves."""
         if engine.history:
-            draw_curves(engine.history, self.folder / "curves.png")
+            self.show("curves.png", lambda path: draw_curves(engine.history, path))
+
+    def show(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a file of the rows. One that another program holds, as Excel does on Windows, ends no training: the
+        checkpoint has the rows, and the next epoch writes them all again."""
+        try:
+            write(self.folder / name)
+        except InputError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise
+            if not self.locked:
+                logger.warning(
+                    "cannot write %s (%s): close it where it is open; the training goes on and will try again",
+                    *(self.folder / name, error.__cause__.strerror),
+                )
+            self.locked = True
 
 
 def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,9 @@
 """The history: its means, its files, and its warning."""
 
 import csv
+import errno
 import logging
+import os
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ from monai.handlers import ValidationHandler
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from scripts.errors import InputError
 from scripts.handlers import History
 from scripts.handlers.curves import draw_curves
 from scripts.handlers.history import rows_to_csv
 from scripts.methods import MeanTeacher, SigmoidRamp
-from tests.tiny import trainer, validator
+from tests.tiny import full_disk, trainer, validator
 
 
 def ramped(network):
@@ -57,6 +60,29 @@ def test_the_files_are_written(tmp_path):
     assert list(tmp_path.glob("events.*"))
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.size == (1200, 800)
+
+
+def test_a_file_that_another_program_holds_ends_no_training(tmp_path, monkeypatch, caplog):
+    """Windows refuses to replace an open file; here the system does so once for each of two files."""
+    held, replace = ["history.csv", "curves.png"], os.replace
+
+    def refusing(source, target):
+        if target.name in held:
+            held.remove(target.name)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    run(tmp_path, plot_every=1)
+    assert not held and (tmp_path / "curves.png").is_file()
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
+    (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "history.csv (Permission denied): close it" in told
+
+
+def test_a_full_disk_ends_the_training(tmp_path):
+    with full_disk(), pytest.raises(InputError, match="cannot write .*curves.png"):
+        run(tmp_path)
 
 
 def test_columns_that_appear_later_stand_in_every_row():
