@@ -34,6 +34,7 @@ HEADINGS = {
     "channels": "numbers of channels that do not fit",
     "size": "masks of another size than their image",
     "mask_values": "masks with values that are no class",
+    "mixed_255": "masks that differ in what 255 is",
     "scribble_values": "scribbles with values that are no class",
     "mask_is_image": "masks that are their image",
     "all_masks_empty": "empty masks",

@@ -171,8 +171,9 @@ def _open_all(
     """The problems, and the pixels of each class in the masks of each list."""
     images, masks = ImageReader(channels), MaskReader(num_classes, ignore_value)
 
-    def open_pair(entry: tuple[str, Item]) -> tuple[list[Problem], np.ndarray | None]:
+    def open_pair(entry: tuple[str, Item]) -> tuple[list[Problem], np.ndarray | None, str]:
         name, item = entry
+        meaning = ""
         opened = open_item(item, images, None if name == "unlabeled" else masks)
         if name != "unlabeled" and not item.get("label"):
             message = f"{item['image']} has no mask: add one or move the image to 'unlabeled'."
@@ -180,15 +181,19 @@ def _open_all(
         if opened.classes is not None and item["label"] == item.get("scribble"):
             stored = class_counts(opened.label.array.astype(np.uint8))
             opened.problems += binary_scribble(item["label"], stored, num_classes)
-        return opened.problems[:1], None if opened.classes is None else class_counts(opened.classes)
+        elif opened.classes is not None:
+            meaning = meaning_of_255(opened.label)
+        return opened.problems[:1], None if opened.classes is None else class_counts(opened.classes), meaning
 
     entries = list(entries_of(datalist))
     messages, pixels = [], {name: np.zeros(256, dtype=np.int64) for name in datalist}
-    for (name, _), (problems, counts) in zip(entries, in_threads(open_pair, entries, "checking images")):
+    meanings: dict[str, str] = {}
+    for (name, item), (problems, counts, meaning) in zip(entries, in_threads(open_pair, entries, "checking images")):
         messages += [problem.message for problem in problems]
         if counts is not None:
             pixels[name] += counts
-    return messages, pixels
+            meanings.setdefault(meaning, item["label"])
+    return messages + [problem.message for problem in mixed_255(meanings, num_classes)], pixels
 
 
 def in_threads(function: Callable[[Entry], Result], entries: Sequence[Entry], title: str) -> Iterator[Result]:
@@ -230,6 +235,30 @@ def binary_scribble(path: str, counts: np.ndarray, num_classes: int) -> list[Pro
         "and pass --ignore_value 2, or let 'python -m bundle prepare' write the set."
     )
     return [Problem("scribble_values", path, message)]
+
+
+def meaning_of_255(mask: Decoded) -> str:
+    """What 255 is in a mask of two classes: "lesion" beside nothing but 0, "ignored" beside 1, else ""."""
+    values = mask.array[0]
+    if mask.lossy or not (values == IGNORE_INDEX).any():  # the blur of a JPEG holds every value
+        return ""
+    if (values == 1).any():
+        return "ignored"
+    return "" if ((values != 0) & (values != IGNORE_INDEX)).any() else "lesion"
+
+
+def mixed_255(masks: Mapping[str, str], num_classes: int) -> list[Problem]:
+    """A problem if 255 is ignored in some masks of two classes, but a lesion in others; one mask by its meaning.
+
+    So it is where a border is ignored, as in Pascal VOC: it would be a lesion wherever there is none.
+    """
+    if num_classes != 2 or not {"ignored", "lesion"} <= masks.keys():
+        return []
+    message = (
+        f"The mask {masks['ignored']} holds 1 and 255, which is ignored there, but {masks['lesion']} holds 255 without "
+        "1, which is class 1: let 'python -m bundle prepare' write the set, so that 255 is ignored in all masks."
+    )
+    return [Problem("mixed_255", masks["lesion"], message)]
 
 
 def class_counts(classes: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads, listed_twice, open_item
+from scripts.data.checks import Problem, binary_scribble, entries_of, in_threads, listed_twice, mixed_255, open_item
 from scripts.data.decode import Decoded
 from scripts.data.exif import rotation_note
 from scripts.data.files import Item
@@ -142,6 +142,7 @@ class _Census:
         self.alike: dict[bytes, list[tuple[str, Item, bytes]]] = defaultdict(list)
         self.strokes = {name: np.zeros(256, dtype=np.int64) for name in ("strokes", "paired", "agreeing", "masks")}
         self.scribbled = self.turned = 0
+        self.meanings: dict[str, str] = {}  # the first mask by what 255 is in it
         self.unclear: list[tuple[str, np.ndarray]] = []  # scribbles that two classes would make masks of
 
     def take(self, entries: Sequence[tuple[str, Item]], images: ImageReader | None) -> None:
@@ -201,6 +202,7 @@ class _Census:
         mask = facts.mask
         self.turned += facts.turned
         self.tallies[name][mask.binary].add(mask, facts.area)
+        self.meanings.setdefault(mask.meaning, item["label"])
         if not mask.binary:
             self._remember(item["label"], "mask", mask.counts, mask.lossy)
         if mask.lossy:
@@ -225,6 +227,7 @@ class _Census:
                 found.problems.append(Problem(f"{what}_values", path, str(error)))
         for path, counts in self.unclear:
             found.problems += binary_scribble(path, counts, found.num_classes)
+        found.problems += mixed_255(self.meanings, found.num_classes)
         for name, (plain, binary) in self.tallies.items():
             found.tallies[name] = plain.join(binary, as_binary=found.num_classes == 2)
 

@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from scripts.data.checks import Opened, Problem, class_counts
+from scripts.data.checks import Opened, Problem, class_counts, meaning_of_255
 from scripts.data.decode import Decoded
 from scripts.data.exif import UPRIGHT
 from scripts.data.files import Item, is_nifti
@@ -31,7 +31,8 @@ NO_AFFINE = np.eye(4)
 class MaskFacts:
     """One mask. ``counts`` (256,): pixels of each value; ``lesions``: pixels of each connected piece, by class.
 
-    ``binary``: the values were 0 and 255 and nothing else, counted here as the classes 0 and 1.
+    ``binary``: the values were 0 and 255 and nothing else, counted here as the classes 0 and 1. ``meaning``: of 255,
+    see :func:`scripts.data.checks.meaning_of_255`.
     """
 
     digest: bytes
@@ -40,6 +41,7 @@ class MaskFacts:
     binary: bool
     lossy: bool
     is_image: bool
+    meaning: str
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ def _mask_facts(opened: Opened, guess_binary: bool) -> MaskFacts:
     present = (np.flatnonzero(counts[1:IGNORE_INDEX]) + 1).tolist()
     lesions = {k: lesion_sizes(classes == k) for k in present} if len(present) <= 64 or not label.lossy else {}
     same = bool(present) and opened.image is not None and _equal(opened.image.array, label.array)
-    return MaskFacts(_digest(classes), counts, lesions, binary, label.lossy, same)
+    return MaskFacts(_digest(classes), counts, lesions, binary, label.lossy, same, meaning_of_255(label))
 
 
 def _equal(image: np.ndarray, mask: np.ndarray) -> bool:

@@ -167,6 +167,20 @@ def test_a_scribble_that_would_be_read_as_a_mask_is_refused(datalist, tmp_path):
     check_datalist(datalist)  # masks of 0 and 255 stay what they are
 
 
+def test_a_border_of_255_is_no_lesion_where_there_is_none(datalist):
+    """As in Pascal VOC: 0, 1 and 255 on images with a lesion, 0 and 255 on those without."""
+    values = np.zeros((8, 12), np.uint8)
+    values[0], values[2:4] = 255, 1
+    Image.fromarray(values).save(datalist["validation"][0]["label"])
+    with pytest.raises(InputError, match="holds 1 and 255, which is ignored there, but .* bundle prepare"):
+        check_datalist(datalist)
+    with pytest.raises(InputError, match="bundle prepare"):
+        check_images([*datalist["validation"], *datalist["test"]], num_classes=2)
+    check_datalist(datalist, num_classes=3)  # 255 is ignored in all of them
+    # strokes beside 255 say nothing of masks
+    check_datalist(datalist | {"validation": [item | {"scribble": item["label"]} for item in datalist["validation"]]})
+
+
 def drawn_over(datalist, lists, value):
     """Masks that hold ``value`` where it is not 0, in some of the lists."""
     for item in (item for name in lists for item in datalist[name]):

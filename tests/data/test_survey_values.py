@@ -46,6 +46,14 @@ def test_a_set_of_many_classes_reads_255_as_ignored(root):
     assert numbers["lists"]["test"]["class_pixels"] == [172, 0, 0] and list(numbers["lesions"]) == ["1", "2"]
 
 
+def test_a_border_of_255_beside_masks_of_0_and_255_is_found(root):
+    values = np.zeros((8, 12))
+    values[0], values[2:4] = 255, 1
+    save(values, root / "masks/k00.png")
+    assert kinds(survey(root)) == kinds(survey(root, num_classes=2)) == ["mixed_255"]
+    assert "mixed_255" not in kinds(survey(root, num_classes=3))
+
+
 def test_another_ignore_value_is_no_class(root):
     save(np.resize([0, 1, 9], (8, 12)), root / "masks/k00.png")
     assert kinds(survey(root, num_classes=2)) == ["mask_values"]
