@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ GREY_MODES = ("L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ALPHA_MODES = ("LA", "RGBA", "RGBX")
 LEAST_PIXELS = 4  # on each side: less is a tracking pixel or a failed export
 LOSSY_FORMATS = ("JPEG", "MPO")
+# the end of Pillow's name for how PNG and TIFF files store 16 bits a channel, with that of the other order of the bytes
+OTHER_ORDER = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 
 
 @dataclass
@@ -82,10 +85,16 @@ def _decode_dicom(path: str | Path) -> Decoded:
 def _decode_picture(path: str | Path, indices: bool) -> Decoded:
     with Image.open(path) as image:
         _check_size(path, image.size)
+        stored = _storage(image)  # before the orientation, for which a PNG file is loaded
         lossy, orientation = image.format in LOSSY_FORMATS, orientation_of(image)
         pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
         modes, arrays, palette = [], [], None
-        for page in pages:  # each is the same object, moved on: its values are taken before the next one
+        for number, page in enumerate(pages):  # the same object, moved on: its values are taken before the next one
+            stored = _storage(page) or stored
+            if stored[-4:] in OTHER_ORDER and page.mode not in GREY_MODES:
+                modes.append("LA" if stored.startswith("LA") else page.mode)
+                arrays.append(_sixteen_bits(path, number, stored))
+                continue
             plain = _plain_mode(_upright(page), indices)
             modes.append(plain.mode)
             palette = _palette_of(plain) if plain.mode == "P" else palette
@@ -99,6 +108,41 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
         array, alpha = array[-1:], False
     eight_bit = array.dtype == np.uint8
     return Decoded(array, np.eye(4), alpha, lossy, eight_bit, orientation=orientation, palette=palette)
+
+
+def _storage(image: Image.Image) -> str:
+    """Pillow's name ("raw mode") for how the file of an image stores its pixels; "" once they are loaded."""
+    arguments = image.tile[0][3] if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _sixteen_bits(path: str | Path, number: int, stored: str) -> np.ndarray:
+    """The page ``number`` with 16 bits a channel, (C, X, Y) uint16, of which Pillow hands out the high bytes alone.
+
+    Told that the bytes are in the other order it hands out the low ones. Grey with transparency, for which it knows
+    only one order, has four bytes a pixel, which are read as four channels.
+
+    Raises:
+        InputError: the channels are neither colours, with or without transparency, nor grey with transparency.
+    """
+    channels, order = stored[:-4], stored[-4:]
+    if channels == "LA":
+        both = _read_as("RGBA", path, number)
+        high, low = both[::2], both[1::2]
+    elif channels in ("RGB", "RGBA", "RGBX"):
+        high, low = (_read_as(channels + end, path, number) for end in (order, OTHER_ORDER[order]))
+    else:
+        raise InputError(f"{path} holds 16 bits a channel ({channels}), which are not read: save it as grey or RGB.")
+    return high.astype(np.uint16) << 8 | low
+
+
+def _read_as(storage: str, path: str | Path, number: int) -> np.ndarray:
+    """A page of a file as if its pixels were stored in another way, (C, X, Y) uint8."""
+    with Image.open(path) as image:
+        image.seek(number)
+        tiles = [(tile, (storage, *tile.args[1:]) if isinstance(tile.args, tuple) else storage) for tile in image.tile]
+        image.tile = [tile._replace(args=arguments) for tile, arguments in tiles]
+        return _channels_first(np.asarray(_upright(image)))
 
 
 def _is_constant(array: np.ndarray) -> bool:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 
 import nibabel
 import numpy as np
@@ -14,6 +16,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImaged, 
 from PIL import Image
 
 from scripts.data import ImageReader, MaskReader
+from scripts.data.decode import decode
 from scripts.data.volumes import turn_back
 from scripts.errors import InputError
 
@@ -32,6 +35,40 @@ def read_image(path, channels=3):
 
 def read_mask(path, num_classes=2):
     return MaskReader(num_classes).get_data(str(path))[0]
+
+
+def save_deep_png(path, values, colour_type):
+    """Values (Y, X, C) with 16 bits a channel, which Pillow does not write."""
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    parts = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def save_deep_tiff(path, values):
+    """The same of colours (Y, X, 3) as TIFF: the tags after the pixels, each with its type and how many values."""
+    pixels, (height, width, _) = values.astype("<u2").tobytes(), values.shape
+    bits, tags = 8 + len(pixels), 14 + len(pixels)
+    entries = ((256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits), (259, 3, 1, 1), (262, 3, 1, 2))
+    entries += ((273, 4, 1, 8), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(pixels)))
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    path.write_bytes(b"II*\0" + struct.pack("<I", tags) + pixels + struct.pack("<3H", 16, 16, 16) + table + b"\0" * 4)
+
+
+def test_sixteen_bits_a_channel_are_read_whole(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (HEIGHT, WIDTH, 4))
+    for channels, colour_type in ((3, 2), (4, 6), (2, 4)):
+        save_deep_png(tmp_path / "a.png", values[..., :channels], colour_type)
+        decoded = decode(tmp_path / "a.png")
+        np.testing.assert_array_equal(decoded.array, values[..., :channels].transpose(2, 1, 0))
+        assert decoded.alpha == (channels != 3) and not decoded.eight_bit
+    save_deep_tiff(tmp_path / "a.tif", values[..., :3])
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif").array, values[..., :3].transpose(2, 1, 0))
+    image = read_image(tmp_path / "a.tif")  # 12 of the 16 bits are used, and they fill the range
+    assert image.min() == 0 and image.max() == 1
 
 
 def test_a_non_square_picture_comes_as_channel_x_y(tmp_path):
