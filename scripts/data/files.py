@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from scripts.errors import InputError
 
@@ -147,10 +147,16 @@ def collect(items: Iterable[Item], source: str | Path) -> dict[str, Item]:
     """The items by key.
 
     Raises:
-        InputError: two items share a key, or there is none.
+        InputError: two items share a key, one leads out of a folder, or there is no item.
     """
     by_key: dict[str, Item] = {}
     for item in items:
+        path = PureWindowsPath(item["key"])  # results are files of that name; splits at both kinds of slashes
+        if path.root or ".." in path.parts:
+            raise InputError(
+                f"{source} has the key '{item['key']}', which leads out of the folder that results are written to: "
+                "give that image a key without '..' that does not begin with a slash."
+            )
         other = by_key.setdefault(item["key"], item)
         if other is not item:
             raise InputError(

@@ -46,6 +46,18 @@ def test_a_row_without_mask_is_unlabelled_and_scribbles_are_kept(pairs_set):
     assert datalist["training"][0]["scribble"].endswith("k5.png")
 
 
+@pytest.mark.parametrize("key", ["../k0", "a/../../k0", "/tmp/k0", "..\\k0"])
+def test_a_key_that_leads_out_of_the_results_is_refused(pairs_set, key):
+    root = pairs_set(GROUPS)
+    table = root / "pairs.csv"
+    table.write_text(table.read_text().replace("k0,", f"{key},", 1))
+    with pytest.raises(InputError, match=r"pairs.csv has the key '.*k0', which leads out .* without '\.\.'"):
+        load_datalist(root)
+    datalist = write_datalist(root, training=[pair("k0") | {"key": key}, pair("k1")])
+    with pytest.raises(InputError, match="datalist.json has the key"):
+        load_datalist(datalist)
+
+
 def test_excel_csv_without_keys_is_read(pairs_set):
     root = pairs_set(GROUPS)
     lines = [line.split(",", 1)[1] for line in (root / "pairs.csv").read_text().splitlines()]
