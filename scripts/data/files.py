@@ -75,6 +75,25 @@ def stem_of_name(name: str) -> str:
     return Path(name).stem
 
 
+def is_utf8(name: str) -> bool:
+    """Whether the name of a file can be written in UTF-8, as results are; on Linux it may be any bytes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: str | Path) -> str:
+    """A path whose bytes that are not UTF-8 are written out, as in ``l\\xe9sion.png``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def not_utf8(path: str | Path) -> str:
+    """What is said of a file whose name is not :func:`is_utf8`."""
+    return f"The name of {printable(path)} is not valid UTF-8: rename the file."
+
+
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
     """Around the decoding of a file: whatever the decoder raises becomes one sentence about the file.
@@ -106,7 +125,7 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     """The images directly inside ``folder`` by stem, sorted.
 
     Raises:
-        InputError: the folder is missing, or two files share a stem.
+        InputError: the folder is missing, the name of an image is not in UTF-8, or two files share a stem.
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file: pass the folder that holds it.")
@@ -116,6 +135,8 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     for name in sorted(os.listdir(folder)):  # names, not paths: a folder may hold 100,000
         if not is_image_name(name):
             continue
+        if not is_utf8(name):
+            raise InputError(not_utf8(folder / name))
         key, path = stem_of_name(name), folder / name
         if key in found:
             raise InputError(f"{found[key]} and {path} share the stem '{key}': rename or remove one.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scripts.data.checks import LISTS, Problem, entries_of
-from scripts.data.files import Collection, Item, absolute, is_image_name, stem_of_name
+from scripts.data.files import Collection, Item, absolute, is_image_name, is_utf8, not_utf8, printable, stem_of_name
 from scripts.data.layouts import find_voc, is_listed, named_groups, named_volumes, read_listing
 from scripts.data.selection import are_strata, complete_split
 from scripts.errors import InputError
@@ -69,6 +69,9 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
         path, key = folder / name, stem_of_name(name)
+        if is_image_name(name) and not is_utf8(name):
+            problems.append(Problem("layout", printable(path), not_utf8(path)))
+            continue
         other = found.setdefault(key, path) if is_image_name(name) else path
         if other is not path:
             message = f"{other} and {path} share the stem '{key}': rename or remove one."

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -197,6 +198,20 @@ def test_volume_pattern_makes_slices_of_a_volume_one_group(folder_set):
         load_datalist(root, volume_pattern="^(...)")
     with pytest.raises(InputError, match=r"volume_pattern '\(' is not a regular expression"):
         load_datalist(root, volume_pattern="(")
+
+
+def test_a_name_that_is_not_utf8_is_refused(folder_set, capsys):
+    root = folder_set(KEYS)
+    try:
+        for name in ("images", "masks"):
+            os.rename(root / name / "k0.png", os.fsencode(root / name) + b"/l\xe9sion.png")
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    with pytest.raises(InputError, match=r"images/l\\xe9sion.png is not valid UTF-8: rename the file"):
+        load_datalist(root)
+    assert main(["check", str(root)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("is not valid UTF-8") == 2 and "2 problems found" in printed  # the image and the mask
 
 
 @pytest.mark.parametrize("write", ["folder_set", "pairs_set"])

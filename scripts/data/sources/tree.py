@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from scripts.data.checks import PATIENCE
-from scripts.data.files import absolute, is_dicom, is_image, stem
+from scripts.data.files import absolute, is_dicom, is_image, is_utf8, printable, stem
 from scripts.data.sources.base import Problem
 from scripts.data.sources.series import has_magic, is_stack, may_be_dicom
 from scripts.errors import InputError
@@ -87,9 +87,8 @@ def scan(root: Path, skip: Iterable[Path] = ()) -> Tree:
     Raises:
         InputError: the path of the folder is no text.
     """
-    if not _is_readable_name(str(root)):
-        shown = os.fsencode(root).decode("utf-8", "backslashreplace")
-        raise InputError(f"The path {shown} is not valid UTF-8: rename the folder.")
+    if not is_utf8(str(root)):
+        raise InputError(f"The path {printable(root)} is not valid UTF-8: rename the folder.")
     tree = Tree(root)
     dicoms: dict[str, list[str]] = defaultdict(list)
     seen = {_identity(path) for path in skip if path.exists()}
@@ -136,9 +135,8 @@ def _list_folder(
         relative = f"{folder}/{entry.name}" if folder else entry.name
         if _is_folder(entry):
             ahead[entry.is_symlink()].append(relative)
-        elif not _is_readable_name(entry.name):
-            shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
-            tree.problems.append((shown, "its name is not valid UTF-8: rename it"))
+        elif not is_utf8(entry.name):
+            tree.problems.append((printable(relative), "its name is not valid UTF-8: rename it"))
         else:
             _sort_file(tree, folder, relative, entry, dicoms)
     return len(found)
@@ -157,14 +155,6 @@ def _is_prepared(path: str) -> bool:
             return f'"{PREPARED}"'.encode() in stream.read()
     except OSError:
         return False
-
-
-def _is_readable_name(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _sort_file(tree: Tree, folder: str, relative: str, entry: os.DirEntry, dicoms: dict[str, list[str]]) -> None:
