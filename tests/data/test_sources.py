@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from scripts.data.sources import read_source
-from scripts.data.sources.tree import scan
+from scripts.data.sources.tree import Finder, scan
 from scripts.errors import InputError
 from tests.listing import listed, shown, touch
 
@@ -139,6 +141,14 @@ def test_names_that_are_no_text_and_closed_folders_are_problems(tmp_path):
         (tmp_path / "closed").chmod(0o755)
     assert "not valid UTF-8" in problems[r"\xff.png"]
     assert os.geteuid() == 0 or "cannot be opened" in problems[str(tmp_path / "closed")]
+
+
+def test_paths_in_a_table_are_found_by_the_rules_of_windows_too(tmp_path, monkeypatch):
+    touch(tmp_path, "p1/a.png", "p2/a.png")
+    find = Finder(scan(tmp_path))
+    monkeypatch.setattr("scripts.data.sources.tree.os", SimpleNamespace(path=ntpath))  # as os is on Windows
+    for name in ("p1/a.png", r"p1\a.png", "./p2/../p1/a.png"):
+        assert find(name) == f"{tmp_path}/p1/a.png"
 
 
 def test_hidden_files_and_what_systems_leave_are_passed_over(tmp_path):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Tree:
         """The folder below the root that a person names, relative to the root or as an absolute path."""
         path = absolute(self.root / Path(named).expanduser())
         real = os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))  # if links lead to the root
-        tries = (os.path.relpath(path, self.root), real, named.strip("/"))
+        tries = [Path(name).as_posix() for name in (os.path.relpath(path, self.root), real, named.strip("/"))]
         return next((relative for relative in tries if relative and relative in self.folders), None)
 
     def holding(self, suffix: str, marks: Iterable[bytes], size: int = -1) -> list[str]:
@@ -208,7 +209,7 @@ class Finder:
         if name.startswith("/") and os.path.exists(name):
             return name
         for folder in (beside, "", "images"):
-            relative = os.path.normpath(f"{folder}/{name}".lstrip("/"))
+            relative = posixpath.normpath(f"{folder}/{name}".lstrip("/"))  # os.path would write \ on Windows
             if relative in self.known:
                 return self.tree.path(relative)
         found = self.by_name.get(name.rsplit("/", 1)[-1], [])
