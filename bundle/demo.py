@@ -91,7 +91,7 @@ def image_folder(dataset: str, num_classes: int, links: Path, group_pattern: str
 def summarise(output: Path, predictions: Path, seconds: float) -> None:
     """Prints the scores and where the weights, metrics, pictures and report are."""
     results = output / "evaluation"
-    scores = json.loads((results / "metrics.json").read_text())["scores"]
+    scores = json.loads((results / "metrics.json").read_text(encoding="utf-8"))["scores"]
     dice, miou = 100 * scores["mean_dice"], 100 * scores["miou"]
     print(f"\nDone in {seconds / 60:.1f} minutes. Test images: Dice {dice:.1f} %, mIoU {miou:.1f} %. You find")
     for name, place in {

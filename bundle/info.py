@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def collect(root: Path) -> dict[str, Any]:
     """All of it, as JSON knows it."""
-    metadata = json.loads((root / "configs" / "metadata.json").read_text())
+    metadata = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
     return {
         "bundle": {"name": metadata["name"], "version": metadata["version"], "folder": str(root)},
         "weights": weights(root / "models" / "model.pt"),
@@ -74,7 +74,7 @@ def optional(project: Path) -> list[dict[str, str]]:
     """The packages that some parts need, as the project file lists them: what for, and the version that is there."""
     if not project.is_file():
         return []
-    extras = tomllib.loads(project.read_text())["project"].get("optional-dependencies", {})
+    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("optional-dependencies", {})
     named = [(part, re.split(r"[\[<>=!~; ]", text)[0]) for part, texts in extras.items() for text in texts]
     return [{"for": part, "package": name, "version": installed(name)} for part, name in named]
 

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         demo.bundle("training", train, {**settings, "dataset_dir": data, "output_dir": output, **resume})
     evaluation = {**settings, "dataset_dir": data, "output_dir": output, "ckpt_path": output / BEST}
     demo.bundle("evaluating", [*train, "configs/evaluate.json"], {**evaluation, "overwrite": "true"})
-    metrics = json.loads((output / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((output / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     share(output / BEST, section(output, metrics, arguments))
     describe(arguments.name, metrics)
     print(f"\n{WEIGHTS}, {METADATA} and {CARD} now hold these weights and their figures.")
@@ -101,7 +101,7 @@ def check_fit(config: list[str], settings: Mapping[str, str]) -> None:
 def finished(output: Path) -> bool:
     """Whether the training in the folder has come to its last epoch."""
     record = output / RUN_FILE
-    epochs = json.loads(record.read_text())["parameters"]["max_epochs"] if record.is_file() else 1
+    epochs = json.loads(record.read_text(encoding="utf-8"))["parameters"]["max_epochs"] if record.is_file() else 1
     return len(rows(output)) >= epochs
 
 
@@ -110,13 +110,13 @@ def rows(output: Path) -> list[dict[str, str]]:
     path = output / HISTORY
     if not path.is_file():
         return []
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
 def section(output: Path, metrics: Mapping[str, Any], arguments: argparse.Namespace) -> str:
     """What the model card says of the weights, all of it read from the files of the run."""
-    record = json.loads((output / RUN_FILE).read_text())
+    record = json.loads((output / RUN_FILE).read_text(encoding="utf-8"))
     counts = {name: part["count"] for name, part in record["data"].items()}
     seconds = sum(float(row["seconds"]) for row in rows(output))
     iterations = rows(output)[-1]["iteration"]
@@ -159,7 +159,7 @@ def around_figures() -> tuple[str, str]:
     Raises:
         InputError: the card has no place for them.
     """
-    before, begin, rest = (ROOT / CARD).read_text().partition(BEGIN)
+    before, begin, rest = (ROOT / CARD).read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise InputError(f"{CARD} has no lines '{BEGIN}' and '{END}': put them where the figures belong")
@@ -178,7 +178,7 @@ def share(weights: Path, text: str) -> None:
 def describe(name: str, metrics: Mapping[str, Any]) -> None:
     """The metadata name the data, the classes and the scores."""
     path = ROOT / METADATA
-    metadata = json.loads(path.read_text())
+    metadata = json.loads(path.read_text(encoding="utf-8"))
     classes = {"0": "background"} | {str(row["class"]): row["name"] for row in metrics["classes"]}
     metadata["data_source"] = name
     metadata["label_classes"] = metadata["pred_classes"] = ", ".join(f"{k} {v}" for k, v in classes.items())

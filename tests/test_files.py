@@ -2,12 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files are replaced whole or not at all, and switches mean what was typed."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
 from scripts.errors import InputError
 from scripts.files import atomic_save, atomic_write, load_checkpoint
 from scripts.switches import as_bool, as_share
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path):
@@ -47,3 +52,18 @@ def test_a_share_is_a_number_from_0_to_1(value):
     assert as_share(0, "method#cutmix") == 0 and as_share(0.5, "method#cutmix") == 0.5
     with pytest.raises(InputError, match="method#cutmix is .*: give a number from 0 to 1"):
         as_share(value, "method#cutmix")
+
+
+def test_texts_are_read_and_written_in_utf8_whatever_the_locale():
+    """Results hold names in UTF-8; without an encoding Windows, and a C locale, would read them as something else."""
+    found = []
+    for path in (path for name in ("scripts", "bundle") for path in (ROOT / name).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or any(keyword.arg == "encoding" for keyword in call.keywords):
+                continue
+            *owner, name = ast.unparse(call.func).split(".")
+            binary = any(getattr(argument, "value", None) in ("rb", "wb") for argument in call.args)
+            opens = name == "open" and not binary and owner[-1:] not in (["Image"], ["tarfile"], ["av"], ["opener"])
+            if opens or owner and name in ("read_text", "write_text"):
+                found.append(f"{path.relative_to(ROOT)}:{call.lineno} {ast.unparse(call)}")
+    assert not found

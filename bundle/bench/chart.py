@@ -30,7 +30,7 @@ def accuracies(path: str) -> dict[str, float]:
     if not path:
         return {}
     try:
-        rows = json.loads(Path(path).read_text())["rows"]
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
         first = (rows[0]["data"], rows[0]["label_ratio"])
         rows = [row for row in rows if (row["data"], row["label_ratio"]) == first and row["mean_dice"] is not None]
         found = {}

@@ -63,7 +63,8 @@ def resident(peak: bool = False) -> int:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
     key = "VmHWM:" if peak else "VmRSS:"
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(key))
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 @torch.no_grad()

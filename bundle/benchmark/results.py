@@ -52,8 +52,8 @@ def collect(run: Run, folder: Path) -> dict[str, Any]:
 
 def trained(folder: Path) -> dict[str, Any]:
     """What a training and its evaluation found and took."""
-    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-    record = json.loads((folder / RUN_FILE).read_text())
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     return {
         **{key: metrics[key] for key in ("scores", "images", "device", "versions")},
         "train_minutes": round(sum(seconds(history(folder))) / 60, 3),
@@ -77,13 +77,13 @@ def clustered(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"no image in {path.with_name('scores.csv')} has a lesion to score: name a data set with some in this part"
         )
-    metrics = json.loads(path.read_text())
+    metrics = json.loads(path.read_text(encoding="utf-8"))
     rows = {row["key"]: row for row in read_rows(folder / CLUSTERS / "scores.csv")}
     empty = [key for key, row in rows.items() if not row["blind_dice"]]
     cases = {key: float(row["blind_dice"] or float(row["marked"]) == 0) for key, row in rows.items()}
     scores = {f"{name}_dice": values["dice"] for name, values in metrics["scores"].items() if name != "blind"}
     scores |= {"mean_dice": fsum(cases.values()) / len(cases), "mean_dice_lesion": metrics["scores"]["blind"]["dice"]}
-    record = json.loads((folder / CLUSTERS / "clustering.json").read_text())
+    record = json.loads((folder / CLUSTERS / "clustering.json").read_text(encoding="utf-8"))
     return {
         "scores": scores,
         **{key: metrics[key] for key in ("images", "device", "versions")},
@@ -128,12 +128,13 @@ def details(folder: Path) -> dict[str, Any]:
     reference class, columns the predicted one (where the evaluation wrote them).
     """
     cases, confusion = list(case_rows(folder / "evaluation")), folder / "evaluation" / CONFUSION
-    record = json.loads((folder / RUN_FILE).read_text())
+    record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     rows = history(folder)
     checked = [n for n, row in enumerate(rows) if row.get("val_mean_dice")]
     minutes = list(accumulate(seconds(rows)))
     return {
-        "distance_unit": json.loads((folder / "evaluation" / "metrics.json").read_text())["distance_unit"],
+        "distance_unit": metrics["distance_unit"],
         "lists": record["data"],
         "definitions": fingerprint(record.get("definitions")),
         "validation": {
@@ -174,7 +175,7 @@ def seconds(rows: Sequence[Mapping[str, str]]) -> list[float]:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 

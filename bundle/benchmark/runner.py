@@ -117,7 +117,7 @@ class Place(NamedTuple):
 def locked(folder: Path) -> Iterator[int | None]:
     """The open lock file of a run; None if another process holds it, be it an orphan whose benchmark was killed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as stream:
+    with folder.with_name(f".{folder.name}.lock").open("w", encoding="utf-8") as stream:
         try:
             if fcntl is not None:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,7 +158,7 @@ def steps(run: Run, folder: Path, lists: CurrentLists, place: Place, state: Prog
 def set_aside(run: Run, folder: Path, lists: CurrentLists, state: Progress) -> None:
     """Renames a folder whose run had other settings or images than it has now; nothing of it is lost."""
     log = folder / f"{first(commands(run, folder, ''))[0]}.log"
-    line = log.open().readline() if log.is_file() else ""
+    line = log.open(encoding="utf-8", errors="replace").readline() if log.is_file() else ""
     changed = difference(run, line.removeprefix("$ ")) if line else ""
     if not changed and (folder / RUN_FILE).is_file():
         changed = other_images(lists(run), run_of(str(folder / RUN_FILE)).get("data"))
@@ -172,7 +172,7 @@ def set_aside(run: Run, folder: Path, lists: CurrentLists, state: Progress) -> N
 def score_anew(run: Run, folder: Path) -> None:
     """An evaluation of another part than the suite names now (validation while tuning, then test) does not count."""
     path = folder / "evaluation" / "metrics.json"
-    if path.is_file() and json.loads(path.read_text())["part"] != run.part:
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["part"] != run.part:
         (folder / "evaluate.done").unlink(missing_ok=True)
 
 
@@ -182,7 +182,7 @@ def execute(command: Sequence[str], log: Path, place: Place, state: Progress) ->
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     prefix = ["taskset", "-c", ",".join(map(str, place.cores))] if shutil.which("taskset") else []
     words = [sys.executable if word == "python" else word for word in command]
-    with log.open("a") as stream:
+    with log.open("a", encoding="utf-8") as stream:
         stream.write(f"$ {shlex.join(map(str, command))}\n")
         stream.flush()
         # a session of its own: Ctrl-C reaches this process alone, which ends the others in good order

@@ -110,7 +110,7 @@ def check_plan(output: Path, arguments: dict[str, Any]) -> None:
     """
     path = output / PLAN
     if path.is_file():
-        old = json.loads(path.read_text())
+        old = json.loads(path.read_text(encoding="utf-8"))
         for key in sorted(old.keys() | arguments.keys()):
             if old.get(key) != arguments.get(key) and key != "federation_only":
                 raise InputError(

@@ -56,7 +56,7 @@ def evaluate(weights: Path, everything: Site, plan: Plan) -> dict[str, Any]:
     if not path.is_file():
         values = {**plan.settings, "dataset_dir": everything.datalist, "output_dir": weights.parent}
         bundle("evaluating", [*plan.files, "configs/evaluate.json"], {**values, "ckpt_path": weights})
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def row(name: str, site: Site, metrics: dict[str, Any]) -> dict[str, Any]:

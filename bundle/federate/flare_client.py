@@ -20,7 +20,7 @@ def main() -> None:
     """Trains whatever weights come, and sends the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--plan", required=True, help="file that bundle.federate.flare wrote")
-    content = json.loads(Path(parser.parse_args().plan).read_text())
+    content = json.loads(Path(parser.parse_args().plan).read_text(encoding="utf-8"))
     plan = Plan(**content["plan"] | {"output": Path(content["plan"]["output"])})
     sites = [Site(**site | {"datalist": Path(site["datalist"])}) for site in content["sites"]]
     flare.init()

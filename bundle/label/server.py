@@ -133,7 +133,7 @@ class Server:
 
     def end_of_log(self) -> str:
         """The last lines that it printed."""
-        lines = self.log.read_text(errors="replace").splitlines()[-8:] if self.log.is_file() else []
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if self.log.is_file() else []
         return "\n".join([f"the end of {self.log}:", *lines])
 
     def stop(self) -> None:

@@ -212,7 +212,7 @@ class ClusterFolder:
         settings |= {"part": self.part, PLACES: self.places()}
         settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
         if path.is_file():
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             # a record of before there were places goes on with those of now
             places = settings[PLACES] | MASKS_BEFORE | record.get(PLACES, {})
             before, now = flat(record | {PLACES: places}), flat(settings)
@@ -238,7 +238,7 @@ class ClusterFolder:
         path = self.output / SCORES
         if not path.is_file():
             return {}
-        rows = {row["key"]: row for row in csv.DictReader(io.StringIO(path.read_text()))}
+        rows = {row["key"]: row for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))}
         return {
             item["key"]: rows[item["key"]]
             for item in items

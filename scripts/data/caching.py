@@ -143,7 +143,7 @@ def free_memory() -> int:
 
 def _system_memory() -> int:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         pass
@@ -155,7 +155,7 @@ def _system_memory() -> int:
 
 def _read_pair(paths: tuple[Path, Path]) -> tuple[int | None, int | None]:
     try:
-        return int(paths[0].read_text()), int(paths[1].read_text())
+        return int(paths[0].read_text(encoding="utf-8")), int(paths[1].read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no such file, or "max": no limit
         return None, None
 

@@ -276,7 +276,7 @@ def confusion_rows(names: Sequence[str], confusion: Tensor) -> list[dict[str, An
 def read_confusion(path: Path) -> dict[str, list[list[int]]]:
     """The table (K, K) of every case, rows the reference class, from the file of :func:`confusion_rows`."""
     tables = {}
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             name, *counts = row.values()
             classes = math.isqrt(len(counts))

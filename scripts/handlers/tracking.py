@@ -51,7 +51,7 @@ class _Tracked:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self.tracker.client.get_run(json.loads(path.read_text())["run_id"])
+            return self.tracker.client.get_run(json.loads(path.read_text(encoding="utf-8"))["run_id"])
         except MlflowException:  # recorded on another server
             return None
 
@@ -122,7 +122,9 @@ class TrackedTraining(_Tracked):
     def started(self) -> str:
         """When the training began, also where it is resumed now."""
         record = self.output_dir / RUN_FILE
-        return json.loads(record.read_text())["started"] if record.is_file() else time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        if not record.is_file():
+            return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        return json.loads(record.read_text(encoding="utf-8"))["started"]
 
     def epoch(self, engine: SemiSupervisedTrainer) -> None:
         """Records the rows of the history that are not there yet: the epoch's, and what a kill cut off before.
@@ -185,7 +187,7 @@ class TrackedEvaluation(_Tracked):
         """Scores and files."""
         if self.tracker is None:
             return
-        scores = json.loads((self.results_dir / "metrics.json").read_text())["scores"]
+        scores = json.loads((self.results_dir / "metrics.json").read_text(encoding="utf-8"))["scores"]
         self.log({f"{self.part}_{name}": value for name, value in scores.items()}, 0)
         self.log_files(self.results_dir, EVALUATION_FILES, self.results_dir.name)
         self.tracker.close()

@@ -83,7 +83,7 @@ def began(process: int) -> str | None:
 def in_progress(record: Path) -> bool:
     """Whether the process that wrote ``run.json`` still lives, on this machine."""
     try:
-        process = json.loads(record.read_text())["process"]
+        process = json.loads(record.read_text(encoding="utf-8"))["process"]
         if process["host"] != platform.node() or process["id"] == os.getpid():
             return False
         if os.name != "posix":  # there is no asking there: signal 0 would be Ctrl-C

@@ -130,7 +130,7 @@ def read_record(path: Path) -> dict[str, Any]:
         InputError: the file is damaged.
     """
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         return record | {part: dict(record[part]) for part in ("parameters", "definitions", "data")}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
