@@ -76,7 +76,7 @@ def began(process: int) -> str | None:
     path = Path(f"/proc/{process}/stat")
     if not path.is_file():
         return None
-    state, *fields = path.read_text().rpartition(")")[2].split()
+    state, *fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return None if state == "Z" else fields[18]  # a zombie has ended, and its parent has not looked yet
 
 
