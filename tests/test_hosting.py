@@ -155,3 +155,10 @@ def test_runs_of_ones_own_publish_nothing(synthetic_set, tmp_path):
     made.run()
     assert not (tmp_path / "root").exists()
     assert handed_over() is None and model_file(tmp_path) is None
+
+
+def test_a_list_beside_a_data_set_is_refused_before_anything_is_written(studies, synthetic_set, tmp_path):
+    with pytest.raises(Exception) as caught:
+        host(studies, tmp_path / "bundle", dataset_dir=str(synthetic_set))
+    assert "train#dataset#data is a list beside dataset_dir" in error_text(caught.value)
+    assert not (tmp_path / "bundle").exists()

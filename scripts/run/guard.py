@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts import distributed, overrides
 from scripts.errors import InputError
-from scripts.hosting import hosted
+from scripts.hosting import LISTS, hosted
 from scripts.run.excepthook import install_excepthook
 from scripts.run.folder import check_folders, check_output
 from scripts.run.parameters import check_parameters, check_path
@@ -63,7 +63,15 @@ class RunGuard:
         check_parameters(parameters)
         for name, folder in ("output_dir", output_dir), ("dataset_dir", dataset_dir):
             check_path(name, folder)
+        is_hosted = workflow is not None and hosted(workflow.parser)
+        if is_hosted and dataset_dir:
+            # taken for an application's, this run would leave label_ratio out and replace the weights of the bundle
+            raise InputError(
+                f"{LISTS['training']} is a list beside dataset_dir: only an application such as MONAI Label hands over "
+                "lists, and no dataset_dir; for a choice of your own write the lists into a datalist (docs/data.md) and "
+                "give that file as dataset_dir"
+            )
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)
-            if resume is not None and not (workflow is not None and hosted(workflow.parser)):
+            if resume is not None and not is_hosted:
                 check_output(Path(output_dir), as_bool(resume, "resume"))
