@@ -58,7 +58,8 @@ def cached_dataset(
         data: the items of the list.
         transform: deterministic preprocessing, whose result is kept.
         cache: ``auto``, ``memory``, ``disk`` or ``none``.
-        cache_dir: folder for ``disk``, of this run alone; a resumed run with the same preprocessing finds its files.
+        cache_dir: folder for ``disk``, of this run alone; a resumed run with the same preprocessing finds the
+            files of images and masks that did not change since.
         num_workers: processes of the loader. Without any, an image is kept when it is first read, so that a run starts
             at once on however many images; with some, the memory is filled before, so that they share it.
 
@@ -82,8 +83,14 @@ def cached_dataset(
             PROMISES[dataset] = each
         return dataset
     if mode == "disk":  # an application may train again in the folder with another image size
-        return PersistentDataset(data, transform, cache_dir, hash_transform=fingerprint)
+        return PersistentDataset(data, transform, cache_dir, hash_func=item_hash, hash_transform=fingerprint)
     return Dataset(data, transform)
+
+
+def item_hash(item: Mapping[str, Any]) -> bytes:
+    """Of an item and of the files that it names, by size and time: a mask that was corrected is read anew."""
+    stats = [os.stat(value) for value in item.values() if isinstance(value, (str, Path)) and os.path.isfile(value)]
+    return pickle_hashing({"item": dict(item), "files": [(stat.st_size, stat.st_mtime_ns) for stat in stats]})
 
 
 def fingerprint(transforms: Sequence[Callable]) -> bytes:

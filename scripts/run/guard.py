@@ -67,9 +67,9 @@ class RunGuard:
         if is_hosted and dataset_dir:
             # taken for an application's, this run would leave label_ratio out and replace the weights of the bundle
             raise InputError(
-                f"{LISTS['training']} is a list beside dataset_dir: only an application such as MONAI Label hands over "
-                "lists, and no dataset_dir; for a choice of your own write the lists into a datalist (docs/data.md) and "
-                "give that file as dataset_dir"
+                f"{LISTS['training']} is a list beside dataset_dir: only an application such as MONAI Label hands "
+                "lists over, and no dataset_dir; for a choice of your own write the lists into a datalist, "
+                "{\"training\": [{\"image\": ..., \"label\": ...}], ...}, and give that file as dataset_dir"
             )
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)

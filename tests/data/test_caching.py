@@ -8,10 +8,12 @@ import gc
 import logging
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset, Dataset, PersistentDataset
-from monai.transforms import Compose, Lambda, Resized
+from monai.transforms import Compose, Lambda, LoadImaged, Resized
+from PIL import Image
 
 from scripts.data import caching
 from scripts.data.caching import cached_dataset, choose, free_disk, free_memory, item_bytes, promised
@@ -100,6 +102,20 @@ def test_another_preprocessing_does_not_find_the_files_of_before(tmp_path):
         resize = Compose([Resized("image", (size, size))])
         assert cached_dataset(items, resize, "disk", tmp_path)[0]["image"].shape == (1, size, size)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_mask_corrected_since_is_not_taken_from_the_files_of_before(tmp_path):
+    """A training that is resumed after an annotator has been at it."""
+    names, read = [tmp_path / "one.png", tmp_path / "two.png"], LoadImaged("label", image_only=True)
+    values = {}
+    for turn in range(2):
+        Image.fromarray(np.full((8, 8), 1 + turn, np.uint8)).save(names[0])
+        if not turn:
+            Image.fromarray(np.full((8, 8), 7, np.uint8)).save(names[1])
+        kept = cached_dataset([{"label": str(name)} for name in names], Compose([read]), "disk", tmp_path / "cache")
+        values[turn] = [int(kept[index]["label"].max()) for index in (0, 1, 0)]
+    assert values == {0: [1, 7, 1], 1: [2, 7, 2]}
+    assert len(list((tmp_path / "cache").iterdir())) == 3  # the other was found again
 
 
 @pytest.mark.parametrize("memory, place", [(10**6, "in memory"), (0, "on the disk")])
