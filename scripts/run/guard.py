@@ -69,7 +69,7 @@ class RunGuard:
             raise InputError(
                 f"{LISTS['training']} is a list beside dataset_dir: only an application such as MONAI Label hands "
                 "lists over, and no dataset_dir; for a choice of your own write the lists into a datalist, "
-                "{\"training\": [{\"image\": ..., \"label\": ...}], ...}, and give that file as dataset_dir"
+                '{"training": [{"image": ..., "label": ...}], ...}, and give that file as dataset_dir'
             )
         if output_dir is not None:
             check_folders(output_dir, dataset_dir)
