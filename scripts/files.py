@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tempfile
@@ -35,7 +36,7 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if temporary.is_file():
+        with contextlib.suppress(OSError):  # a virus scanner may hold it; the next try writes over it
             temporary.unlink()
         raise InputError(
             f"cannot write {path} ({error.strerror}), what was there before is unharmed: free space or make the folder "

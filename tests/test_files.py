@@ -29,6 +29,17 @@ def test_a_killed_write_is_cleaned_up_by_the_next(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_what_cannot_be_replaced_ends_in_a_sentence(tmp_path, monkeypatch, held):
+    """A folder stands in the way; with ``held`` another program has the file that was begun open, as on Windows."""
+    (tmp_path / "file" / "inside").mkdir(parents=True)
+    if held:
+        monkeypatch.setattr(Path, "unlink", lambda path, **more: (_ for _ in ()).throw(PermissionError(13, "in use")))
+    with pytest.raises(InputError, match="cannot write .*file .*what was there before is unharmed"):
+        atomic_write(tmp_path / "file", b"whole")
+    assert (tmp_path / "file" / "inside").is_dir() and (tmp_path / "file.tmp").is_file() is held
+
+
 def test_tensors_come_back_and_code_does_not(tmp_path):
     atomic_save(tmp_path / "good.pt", {"a": torch.ones(2), "b": 1.5})
     assert load_checkpoint(tmp_path / "good.pt")["b"] == 1.5
