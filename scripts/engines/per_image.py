@@ -71,12 +71,14 @@ class PerImageTrainer:
             kept = labels if clusters > 1 else kept
             optimizer.zero_grad()
             total = torch.stack(list(losses.values())).sum()
-            if not total.isfinite():
+            named = {**losses, **values}
+            # all numbers at once: on a GPU every one that is asked for makes the host wait
+            finite, *numbers = torch.stack([total.isfinite(), *(value.detach() for value in named.values())]).tolist()
+            if not finite:
                 break
             total.backward()
             optimizer.step()
-            reported = {name: float(value.detach()) for name, value in {**losses, **values}.items()}
-            history.append({"clusters": clusters, **reported})
+            history.append({"clusters": clusters, **dict(zip(named, numbers))})
             if iteration >= self.least_iterations and clusters <= self.stop_at:
                 break
         with torch.no_grad():
