@@ -126,8 +126,32 @@ def test_the_consistency_waits_for_a_teacher(files, lengths, begins, full):
     parser.read_config([str(ROOT / "configs" / file) for file in files])
     for key, value in lengths.items():
         parser[key] = value
+    parser["unlabelled_weight"] = 0.5  # needs no data so
     ramp = parser.get_parsed_content("method#weights#consistency")
-    assert (ramp.value, ramp.start, ramp.end) == (1.0, begins, full)
+    assert (ramp.value, ramp.start, ramp.end) == (0.5, begins, full)
+
+
+@pytest.mark.parametrize(
+    "masks, without, settings, weight",
+    [
+        (1, 19, {}, 1.0),
+        (2, 18, {}, 1.0),  # scarce still
+        (10, 10, {}, 0.5 / 0.9),
+        (10, 10, {"unlabelled_weight": 1.0}, 1.0),
+        (20, 0, {}, 0.0),
+        (20, 0, {"annotation": "scribble"}, 1.0),  # strokes leave most of every image without a label
+        (0, 20, {}, 1.0),  # a federated site without masks
+    ],
+)
+@pytest.mark.parametrize("files", [["train.json"], ["train.json", "methods/less_net.yaml"]])
+def test_images_without_a_mask_weigh_less_where_there_are_fewer(files, masks, without, settings, weight):
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "configs" / file) for file in files])
+    datalist = {"training": [{}] * masks, "unlabeled": [{}] * without}
+    for key, value in {"datalist": datalist, **settings}.items():
+        parser[key] = value
+    consistency, contrast = (parser.get_parsed_content(f"method#weights#{name}") for name in ("consistency", "contrast"))
+    assert (consistency.value, contrast.value) == pytest.approx((weight, 0.1 * weight))
 
 
 def test_the_metadata_holds_what_a_bundle_needs():

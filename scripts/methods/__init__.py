@@ -17,7 +17,7 @@ from scripts.methods.multiscale_contrast import MultiscaleContrast
 from scripts.methods.partial_ce import PartialCE
 from scripts.methods.prior import ClassPrior
 from scripts.methods.projection import ProjectionHead
-from scripts.methods.ramps import SigmoidRamp
+from scripts.methods.ramps import SigmoidRamp, unlabelled_weight
 from scripts.methods.scribsd_plus import ClassContrast, ScribSDPlus
 from scripts.methods.similarity import SimilarityContrast
 from scripts.methods.supervised import Supervised
@@ -51,4 +51,5 @@ __all__ = [
     "USTM",
     "UncertaintyAwareMeanTeacher",
     "UniMatch",
+    "unlabelled_weight",
 ]

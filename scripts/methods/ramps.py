@@ -1,6 +1,6 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""Weights that change with the progress of a run."""
+"""Weights of the losses: that change with the progress of a run, or that depend on how many masks there are."""
 
 from __future__ import annotations
 
@@ -25,3 +25,17 @@ class SigmoidRamp:
             return 0.0
         u = min((progress - self.start) / max(self.end - self.start, 1e-9), 1.0)
         return self.value * math.exp(-5.0 * (1.0 - u) ** 2)
+
+
+def unlabelled_weight(labelled: int, unlabelled: int, scarce: float = 0.1) -> float:
+    """What the terms of the images without a mask should weigh: the share of these images, divided by ``1 - scarce``.
+
+    1 while at most the share ``scarce`` of the images has a mask, falling to 0 where all have one. With many masks the
+    teacher has little to tell that they do not, and what it misses is taught as background all the same: on FUSeg with
+    a mask for every second image the full weight cost the images that are hardest (docs/results.md).
+
+    Args:
+        labelled, unlabelled: numbers of training images with and without a mask.
+        scarce: share of images with a mask, in [0, 1).
+    """
+    return min(1.0, unlabelled / (labelled + unlabelled) / (1.0 - scarce)) if labelled else 1.0
