@@ -150,8 +150,8 @@ def test_images_without_a_mask_weigh_less_where_there_are_fewer(files, masks, wi
     datalist = {"training": [{}] * masks, "unlabeled": [{}] * without}
     for key, value in {"datalist": datalist, **settings}.items():
         parser[key] = value
-    consistency, contrast = (parser.get_parsed_content(f"method#weights#{name}") for name in ("consistency", "contrast"))
-    assert (consistency.value, contrast.value) == pytest.approx((weight, 0.1 * weight))
+    values = [parser.get_parsed_content(f"method#weights#{name}").value for name in ("consistency", "contrast")]
+    assert values == pytest.approx([weight, 0.1 * weight])
 
 
 def test_the_metadata_holds_what_a_bundle_needs():
