@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bundle.group_option import add_group_pattern
 from bundle.training_command import names_setting, training_command
 from scripts.class_names import completed_class_names
 from scripts.data.checks import LISTS, entries_of, in_threads
@@ -27,6 +29,8 @@ HELP = "draw scribbles into the dense masks of a dataset; the output folder is a
 FATAL = ("missing", "unreadable", "size", "mask_values", "duplicate_key")
 MEASURES = {"coverage": "coverage", "share": "of strokes", "strokes": "strokes", "width": "width", "depth": "depth"}
 SHOWN = 6
+
+logger = logging.getLogger("less_net")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ignore-value", type=int, help="mask value that is no class (default: as datalist.json notes, else 255)"
     )
+    add_group_pattern(parser, "none")
+    parser.add_argument("--volume-pattern", help="regular expression that finds the volume in the name of a slice")
     parser.add_argument("--background", default="true", help="true or false: strokes in the background too")
     parser.add_argument(
         "--compare",
@@ -60,8 +66,17 @@ def run(arguments: argparse.Namespace) -> None:
     """
     output = _new_folder(arguments.output, arguments.dataset)
     _check_arguments(arguments)
-    found = survey(arguments.dataset, arguments.num_classes, ignore_value=arguments.ignore_value)
+    found = survey(
+        arguments.dataset,
+        arguments.num_classes,
+        ignore_value=arguments.ignore_value,
+        group_pattern=arguments.group_pattern,
+        volume_pattern=arguments.volume_pattern,
+    )
     _refuse(found)
+    for note in found.notes:
+        if note.kind == "names_alike":  # the list that is written pins the split, so a training could not tell any more
+            logger.warning("%s", note.message)
     blank = _blank(found)
     items = [item for _, item in entries_of(found.lists) if item.get("label")]
     if arguments.compare and not any(item.get("scribble") for item in items):

@@ -187,3 +187,23 @@ def test_channels_and_names_go_with_the_scribbles(tmp_path, capsys, colours, cha
         noted = json.loads((tmp_path / f"of_{source}/datalist.json").read_text())
         assert told["in_channels"] == str(channels) and noted["in_channels"] == channels
     assert told["class_names"] == '["background", "wound"]' and noted["class_names"]["1"] == "wound"
+
+
+def test_the_split_that_is_written_keeps_patients_together(tmp_path, capsys, caplog):
+    """No pattern given to a training on the scribbles can mend a split that the list pins."""
+    source = tmp_path / "src"
+    for index, (image, mask) in enumerate(pairs(24)):
+        save(source / f"images/P{index % 8}_frame_{index}.png", image)
+        save(source / f"masks/P{index % 8}_frame_{index}.png", mask)
+    command = ["scribbles", str(source), "--output"]
+    assert main([*command, str(tmp_path / "alone")]) == 0
+    assert "each image is split on its own" in caplog.text and "--group_pattern" in caplog.text
+    caplog.clear()
+    patterns = ["--group_pattern", r"^(P\d)_", "--volume-pattern", r"^(P\d)_"]
+    assert main([*command, str(tmp_path / "out"), *patterns]) == 0 and not caplog.text
+    made = load_datalist(tmp_path / "out", annotation="scribble")
+    for name, items in load_datalist(source, group_pattern=patterns[1]).items():
+        assert {item["key"] for item in items} == {item["key"] for item in made[name]}
+    assert made["test"][0]["volume"] == made["test"][0]["group"] == made["test"][0]["key"][:2]
+    assert main([*command, str(tmp_path / "none"), "--group-pattern", "patient"]) == 2
+    assert "finds nothing" in capsys.readouterr().err and not (tmp_path / "none").exists()
