@@ -79,5 +79,5 @@ def _scribble_report(found: Survey) -> dict[str, Any] | None:
         "coverage": round(int(strokes.sum()) / found.scribbles["pixels"], 6),
         "stroke_shares": shares(strokes),
         "class_coverage": np.round(paired / np.maximum(masks, 1), 6).tolist() if masks.any() else None,
-        "off_class": np.round(1 - agreeing / np.maximum(paired, 1), 6).tolist() if masks.any() else None,
+        "off_class": np.round((paired - agreeing) / np.maximum(paired, 1), 6).tolist() if masks.any() else None,
     }

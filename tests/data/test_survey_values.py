@@ -80,6 +80,9 @@ def test_scribbles_are_measured_against_their_masks(root):
             round(6 / 9, 6),
         ]
         assert numbers["class_coverage"] == [round(3 / 86, 6), 0.6] and numbers["off_class"] == [0, round(1 / 6, 6)]
+    for key in KEYS:
+        save(np.where(strokes == 0, 2, strokes), root / f"scribbles/{key}.png")
+    assert report(survey(root))["scribbles"]["off_class"] == [0, round(1 / 6, 6)]  # no stroke, none off its class
     save(strokes + 3, root / "scribbles/k00.png")
     assert kinds(survey(root)) == kinds(survey(root, num_classes=2)) == ["scribble_values"]
 
