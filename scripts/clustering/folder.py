@@ -113,7 +113,9 @@ class ClusterFolder:
     ) -> None:
         self.source, self.output, self.masks_dir = dataset_dir, Path(output_dir), masks_dir
         self.part, self.group_pattern = part, group_pattern
-        self.algorithm, self.components, self.seed, self.device = algorithm, int(components), int(seed), device
+        if not (isinstance(components, int) and components >= 0):
+            raise InputError(f"components is {components!r}: give a whole number of at least 0 (all of them)")
+        self.algorithm, self.components, self.seed, self.device = algorithm, components, int(seed), device
         self.size = [image_size] * 2 if isinstance(image_size, int) else [int(n) for n in image_size]
         self.image_reader, self.mask_reader = ImageReader(in_channels), MaskReader(num_classes, ignore_value)
         self.channels, self.num_classes, self.ignore_value = in_channels, num_classes, ignore_value
@@ -212,9 +214,9 @@ class ClusterFolder:
         settings |= {"part": self.part, PLACES: self.places()}
         settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
         if path.is_file():
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = self.record()
             # a record of before there were places goes on with those of now
-            places = settings[PLACES] | MASKS_BEFORE | record.get(PLACES, {})
+            places = settings[PLACES] | MASKS_BEFORE | record[PLACES]
             before, now = flat(record | {PLACES: places}), flat(settings)
             name = next((name for name in now if before.get(name) != now[name]), None)
             if name:
@@ -226,6 +228,21 @@ class ClusterFolder:
             raise InputError(f"output_dir {self.output} is not an empty folder: pass another --output_dir")
         atomic_write(path, json.dumps(settings, indent=1).encode())
 
+    def record(self) -> dict[str, Any]:
+        """What the folder says that was run.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.output / RECORD
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record, dict):
+                raise ValueError("no record of a clustering")
+        except (OSError, ValueError) as error:
+            raise damaged(path, error) from error
+        return {PLACES: {}} | record
+
     def places(self) -> dict[str, Any]:
         """Which images and masks these are, since two folders may hold the same names, and what their values mean."""
         folders = {"dataset_dir": self.source, "masks_dir": self.masks_dir}
@@ -234,11 +251,21 @@ class ClusterFolder:
         return found | {"group_pattern": self.group_pattern or None} | values
 
     def finished(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-        """The rows of the images whose pictures and scores are there."""
+        """The rows of the images whose pictures and scores are there.
+
+        Raises:
+            InputError: the table is damaged, as one that a spreadsheet has saved with semicolons.
+        """
         path = self.output / SCORES
         if not path.is_file():
             return {}
-        rows = {row["key"]: row for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))}
+        try:
+            reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+            if "key" not in (reader.fieldnames or ()):
+                raise ValueError("no column 'key' between commas")
+            rows = {row["key"]: row for row in reader}
+        except (OSError, ValueError, csv.Error) as error:
+            raise damaged(path, error) from error
         return {
             item["key"]: rows[item["key"]]
             for item in items
@@ -312,6 +339,11 @@ class ClusterFolder:
         atomic_write(self.output / METRICS, json.dumps(content, indent=1).encode())
         for name in ASSIGNMENTS:
             logger.info("%s: mean Dice %.4f over %d images", name, mean[name]["dice"], len(scored))
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The sentence for a file of an earlier run that cannot be gone on with."""
+    return InputError(f"{path} is damaged ({error}): restore it to go on, or pass another --output_dir")
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:

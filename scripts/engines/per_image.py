@@ -11,6 +11,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from scripts.errors import InputError
+
 #: (network, image) -> (logits (1, K, X, Y), named losses, weighted already, named values that are only reported)
 Objective = Callable[[nn.Module, Tensor], tuple[Tensor, Mapping[str, Tensor], Mapping[str, Tensor]]]
 
@@ -45,6 +47,9 @@ class PerImageTrainer:
         max_iterations: most steps.
         least_iterations: steps before the stop rule counts; 6 means that it is asked after the sixth step first.
         stop_at: number of clusters at which training stops.
+
+    Raises:
+        InputError: no step would be made.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class PerImageTrainer:
         self.learning_rate, self.momentum = float(learning_rate), float(momentum)
         self.max_iterations, self.least_iterations = int(max_iterations), int(least_iterations)
         self.stop_at = int(stop_at)
+        if self.max_iterations < 1:
+            raise InputError(f"algorithm#trainer#max_iterations is {max_iterations!r}: give at least 1")
 
     def fit(self, network: nn.Module, objective: Objective, image: Tensor) -> Fit:
         """Train ``network`` on ``image`` (1, C, X, Y); both on one device."""

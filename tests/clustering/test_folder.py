@@ -297,6 +297,21 @@ def test_bad_input_ends_in_one_sentence(folder):
     assert not (folder.parent / "new").exists()
 
 
+def test_a_run_whose_files_were_damaged_is_not_gone_on_with(folder):
+    out = cluster(folder)
+    for name, text in (
+        ("clustering.json", '{"algorithm"'),
+        ("clustering.json", "[]"),
+        ("scores.csv", "key;width\n1;2"),
+    ):
+        kept = (out / name).read_text()
+        (out / name).write_text(text)
+        assert f"{out / name} is damaged (" in refused(folder)
+        assert (out / name).read_text() == text
+        (out / name).write_text(kept)
+    cluster(folder)
+
+
 def other_masks(folder):
     """A folder of masks with the stems of no image."""
     other = folder.parent / "other"
@@ -336,3 +351,10 @@ def test_settings_that_cannot_be_meant_are_refused():
             make(channels=256)
     with pytest.raises(InputError, match="algorithm#clusters is 1"):
         KMeans(clusters=1)
+    with pytest.raises(InputError, match="max_iterations is 0"):
+        PerImageTrainer(max_iterations=0)
+
+
+@pytest.mark.parametrize("components", [-1, "two", 1.5])
+def test_a_number_of_components_that_is_none_is_refused(folder, components):
+    assert f"components is {components!r}: give a whole number" in refused(folder, components=components)
