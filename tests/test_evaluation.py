@@ -174,6 +174,20 @@ def test_ignored_pixels_are_not_scored(folder):
     assert float(row["dice"]) == pytest.approx(160 / 161, abs=1e-6)
 
 
+def test_slices_of_a_volume_beside_single_images(folder):
+    """One batch holds items of which some alone have a volume and a slice."""
+    more = {"a": "train,,", "b": "train,,", "c": "val,v,1", "d": "test,w,7", "e": "test,w,8", "f": "test,,"}
+    rows = [f"{key},images/{key}.png,masks/{key}.png,0.5 0.5 2,{rest}" for key, rest in more.items()]
+    (folder / "pairs.csv").write_text("\n".join(["key,image,mask,spacing,split,volume,slice", *rows]))
+    (folder / "splits.json").unlink()
+    results = evaluate(folder, batch_size=4)
+    summary = json.loads((results / "metrics.json").read_text())
+    assert (summary["images"], summary["cases"], summary["volumes"], summary["distance_unit"]) == (3, 2, 1, "mm")
+    assert summary["scores"]["mean_dice"] == pytest.approx((2 * 240 / (320 + 240) + 1) / 2)
+    (folder / "pairs.csv").write_text((folder / "pairs.csv").read_text().replace(",w,8", ",w,last"))
+    refused(folder, "e.png has the slice 'last'", overwrite=True)
+
+
 def test_an_evaluation_is_not_replaced_unasked(folder):
     results = evaluate(folder)
     (results / "metrics.json").write_text("{}")

@@ -6,7 +6,7 @@ from scripts.data.caching import cached_dataset
 from scripts.data.checks import check_datalist
 from scripts.data.datalist import load_datalist
 from scripts.data.reader import ImageReader, MaskReader
-from scripts.data.streams import TwoStreamLoader
+from scripts.data.streams import TwoStreamLoader, collate_shared
 from scripts.data.synthetic import write_synthetic_set
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "TwoStreamLoader",
     "cached_dataset",
     "check_datalist",
+    "collate_shared",
     "load_datalist",
     "write_synthetic_set",
 ]

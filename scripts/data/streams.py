@@ -1,6 +1,7 @@
 # Copyright (c) The LESS-Net Bundle contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The training loader: one labelled and one unlabelled stream, each batch a pure function of seed and iteration."""
+"""The training loader: one labelled and one unlabelled stream, each batch a pure function of seed and iteration; and
+how the images that are judged become batches."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from monai.data import list_data_collate
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from scripts import distributed
@@ -81,6 +83,12 @@ class PickKeys(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.dataset[index]
         return {key: item[key] if key != "key" else str(item.get("key", index)) for key in self.keys}
+
+
+def collate_shared(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of what all its items hold: some may be slices of volumes, or have a spacing or scribbles, others not."""
+    shared = [key for key in items[0] if all(key in item for item in items)]
+    return list_data_collate([{key: item[key] for key in shared} for item in items])
 
 
 class TwoStreamLoader:

@@ -42,7 +42,7 @@ class CaseScores:
         sizes: the sizes (X, Y) of scoring.
 
     Raises:
-        InputError: no such score_size, or a spacing that is none.
+        InputError: no such score_size, a spacing that is none, or a slice without a number where that counts.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class CaseScores:
         self.reader = MaskReader(num_classes, ignore_value)
         known = [spacing_of(item) for item in items]
         self.unit = "mm" if items and all(known) else "px"
+        for item in items if self.unit == "mm" else ():
+            slice_of(item)
         self.expected = defaultdict(int)
         for item in items:
             self.expected[item.get("volume", "")] += 1
@@ -136,7 +138,7 @@ class CaseScores:
             return
         kept = self.slices.setdefault(volume, [])
         pair = torch.stack([predicted, reference]).numpy().astype(np.uint8)
-        kept.append((int(item.get("slice") or len(kept)), tuple(predicted.shape), zlib.compress(pair.tobytes(), 1)))
+        kept.append((slice_of(item, len(kept)), tuple(predicted.shape), zlib.compress(pair.tobytes(), 1)))
         if len(kept) == self.expected[volume]:
             predicted, reference = stack(volume, self.slices.pop(volume))
             distances = metrics.surface_distances(predicted, reference, self.num_classes, spacing)
@@ -189,6 +191,19 @@ def spacing_of(item: Mapping[str, str]) -> tuple[float, ...] | None:
             f"{item.get('image')} has the spacing '{text}': give millimetres along X, Y and between slices"
         )
     return values[:needed] if len(values) >= needed else None
+
+
+def slice_of(item: Mapping[str, str], default: int = 0) -> int:
+    """The index of an item in its volume; ``default`` where it does not say.
+
+    Raises:
+        InputError: the text is no whole number.
+    """
+    text = item.get("slice") or default
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{item.get('image')} has the slice '{text}': give its number in the volume") from None
 
 
 def stack(volume: str, slices: list[tuple[int, tuple[int, int], bytes]]) -> Tensor:
