@@ -188,6 +188,12 @@ def test_slices_of_a_volume_beside_single_images(folder):
     refused(folder, "e.png has the slice 'last'", overwrite=True)
 
 
+@pytest.mark.parametrize("cases", [-1, "two", 1.5])
+def test_a_number_of_cases_that_is_none_is_refused(folder, cases):
+    refused(folder, f"cases is {cases!r}: give a whole number", cases=cases)
+    assert not (folder.parent / "run/evaluation").exists()
+
+
 def test_an_evaluation_is_not_replaced_unasked(folder):
     results = evaluate(folder)
     (results / "metrics.json").write_text("{}")

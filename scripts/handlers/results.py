@@ -61,8 +61,9 @@ class EvaluationResults:
         cases: pictures of each kind (best, median, worst).
         output_transform: turns the engine's output into (logits (B, C, X, Y), label (B, 1, X, Y)).
 
-    Raises (at the start of the engine):
-        InputError: the folder holds another evaluation, or cannot be written.
+    Raises:
+        InputError: ``cases`` is no whole number of at least 0; at the start of the engine: the folder holds another
+            evaluation, or cannot be written.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class EvaluationResults:
         ignore_value: int = metrics.IGNORE_INDEX,
         output_transform: Callable = from_engine(["pred", "label"]),
     ) -> None:
+        if isinstance(cases, bool) or not isinstance(cases, int) or cases < 0:
+            raise InputError(f"cases is {cases!r}: give a whole number of at least 0")
         self.folder, self.num_classes, self.cases = Path(results_dir), num_classes, cases
         self.class_names = class_names_or_default(class_names, num_classes)
         self.facts, self.overwrite = dict(facts or {}), as_bool(overwrite, "overwrite")
