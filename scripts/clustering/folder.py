@@ -155,7 +155,10 @@ class ClusterFolder:
         tell_masks(passed_over)
         items = [{"key": key, "image": str(path), "group": key} for key, path in found.items()]
         if not items:
-            raise InputError(f"{folder} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir")
+            raise InputError(
+                f"{folder} holds no image (PNG, JPEG, TIFF, BMP or NIfTI): correct dataset_dir, or, for a data set "
+                "laid out as for training, add --part all"
+            )
         self.check_outside(folder)
         for item in items:
             if item["key"] in masks:
