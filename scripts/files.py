@@ -85,6 +85,6 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different type for every kind of damage
         raise InputError(
-            f"{path} is not a readable checkpoint (truncated, or another kind of file): name the model.pt of a run, or, "
-            "if this is one, restore it"
+            f"{path} is not a readable checkpoint (truncated, or another kind of file): name the model.pt of a run, "
+            "or, if this is one, restore it"
         ) from error
