@@ -76,6 +76,15 @@ def test_a_run_belongs_to_one_process_until_its_last_child_is_gone(tmp_path):
         assert lock is not None
 
 
+def test_data_are_looked_for_where_the_command_was_typed(suite, tmp_path, monkeypatch):
+    """The runs themselves begin in the folder of the bundle."""
+    roots = []
+    monkeypatch.setattr("bundle.benchmark.run_all", lambda *given: roots.append(given[3].data_root) or [])
+    monkeypatch.chdir(tmp_path)
+    assert main(["benchmark", suite().name, "--output", "bench", "--data", "."]) == 0
+    assert roots == [tmp_path]
+
+
 @pytest.mark.parametrize("scored", ["validation", "test"])
 def test_scores_of_another_part_are_not_taken_for_those_of_the_suite(tmp_path, scored):
     (tmp_path / "evaluation").mkdir()

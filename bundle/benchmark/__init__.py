@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     suite = load_suite(arguments.suite)
     chosen = choose(suite.runs, arguments.only, arguments.suite)
     folders = [output, *finished(arguments.results), *([Path(arguments.publish)] if arguments.publish else [])]
-    lists = CurrentLists(Path(arguments.data))
+    lists = CurrentLists(Path(arguments.data).absolute())  # the runs begin in the folder of the bundle
     if arguments.publish:
         check_published(suite, Path(arguments.publish), lists)  # told now, not after hours of runs
     left: list[str] = []
