@@ -62,6 +62,15 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
     [
         ({"grid": []}, "unknown key 'grid'"),
         ({"grids": []}, "no grids"),
+        ({"grids": 5}, "suite.yaml has 5 under 'grids': give a list"),
+        ({"peers": "mean_teacher"}, "suite.yaml has 'mean_teacher' under 'peers': give a list"),
+        ({"comparisons": {"ours": {}, "theirs": {}}}, "under 'comparisons': give a list"),
+        ({"baseline": ["supervised"]}, "'methods'"),
+        ({"grids": [{**SUITE["grids"][0], "methods": [["supervised"]]}]}, "under 'methods': give names"),
+        # numbers would train, and no table could be made of them
+        ({"data": {2018: {}}, "grids": [{**SUITE["grids"][0], "data": [2018]}]}, "2018 under 'data': give names, in q"),
+        ({"data": {"set": {"settings": {"dataset_dir": 2018}}}}, "'set' has the dataset_dir 2018: put it in quotes"),
+        ({"part": "tset"}, "suite.yaml has the part 'tset': give one of training, validation, test, unlabeled, all"),
         ({"grids": [{**SUITE["grids"][0], "methods": ["magic"]}]}, "'magic'"),
         ({"grids": [{key: value for key, value in SUITE["grids"][0].items() if key != "seeds"}]}, "'seeds'"),
         ({"baseline": "magic"}, "'magic'"),
@@ -124,6 +133,9 @@ def test_runs_are_chosen_by_text_or_pattern(suite):
 
 def test_a_suite_that_is_no_yaml(tmp_path):
     (tmp_path / "suite.yaml").write_text("grids: [")
+    with pytest.raises(InputError, match="suite.yaml is not valid YAML"):
+        load_suite(tmp_path / "suite.yaml")
+    (tmp_path / "suite.yaml").write_bytes(b"baseline: S\xe9gur\n")
     with pytest.raises(InputError, match="suite.yaml is not valid YAML"):
         load_suite(tmp_path / "suite.yaml")
     with pytest.raises(InputError, match="does not exist"):

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from scripts.data.datalist import UNLABELED
+from scripts.data.datalist import ALL, UNLABELED
 from scripts.errors import InputError
+from scripts.inputs import PARTS as IMAGE_PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data", "networks", "methods")
@@ -105,6 +106,11 @@ def load_suite(path: str | Path) -> Suite:
     suite = _extended(Path(path))
     _check_keys(suite, KEYS, str(path))
     _check_configs(suite, str(path))
+    for key in ("grids", "peers", "plotted", "comparisons"):
+        if not isinstance(suite.get(key) or [], list):
+            raise InputError(f"{path} has {suite[key]!r} under '{key}': give a list, as [...].")
+    if (part := suite.get("part", "test")) not in (*IMAGE_PARTS, ALL):
+        raise InputError(f"{path} has the part {part!r}: give one of {', '.join((*IMAGE_PARTS, ALL))}.")
     runs: dict[str, Run] = {}
     for run in (run for grid in suite.get("grids") or [] for run in _expand(suite, grid, path)):
         if runs.setdefault(run.name, run) != run:
@@ -117,7 +123,7 @@ def load_suite(path: str | Path) -> Suite:
     baseline, peers = suite.get("baseline", ""), tuple(suite.get("peers") or ())
     plotted = tuple(suite.get("plotted") or ())
     for name in (*filter(None, [baseline]), *peers, *plotted):
-        if name not in suite["methods"]:
+        if not isinstance(name, str) or name not in suite["methods"]:
             raise InputError(f"{path}: baseline, peers or plotted name '{name}', which is not defined under 'methods'.")
     ordered = tuple(sorted(runs.values(), key=lambda run: run.seed))
     comparisons = tuple(_comparison(entry, runs.values(), path) for entry in suite.get("comparisons") or [])
@@ -165,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"The suite {path} does not exist: correct the path (suites lie in bundle/suites).")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold the keys {', '.join(sorted(KEYS))}: correct it.")
@@ -186,6 +192,10 @@ def _check_keys(entry: Any, keys: Collection[str], what: str) -> None:
 def _definition(suite: Mapping[str, Any], part: str, name: str, path: str | Path) -> Mapping[str, Any]:
     """What the suite says of a name of a grid."""
     defined = suite.get(part) or {}
+    if not isinstance(name, str):
+        raise InputError(
+            f"{path}: a grid has {name!r} under '{part}': give names, in quotes where they look like numbers."
+        )
     if not isinstance(defined, Mapping) or name not in defined:
         raise InputError(f"{path}: a grid names '{name}', which is not defined under '{part}'.")
     entry = defined[name] or {}
@@ -216,6 +226,8 @@ def _expand(suite: Mapping[str, Any], grid: Mapping[str, Any], path: str | Path)
         for one in (*parts, grid):
             settings |= one.get("settings") or {}
         configs = tuple(config for one in (*parts, suite) for config in one.get("configs") or [])
+        if not isinstance(settings.get("dataset_dir") or "", str):
+            raise InputError(f"{path}: '{data}' has the dataset_dir {settings['dataset_dir']!r}: put it in quotes.")
         kind = parts[-1].get("kind", KINDS[0])
         if kind not in KINDS or (kind == "clustering") != (float(ratio) == 0):
             raise InputError(
