@@ -71,6 +71,9 @@ def test_the_suites_of_the_bundle_name_configs_that_exist_and_their_methods(path
         ({"data": {2018: {}}, "grids": [{**SUITE["grids"][0], "data": [2018]}]}, "2018 under 'data': give names, in q"),
         ({"data": {"set": {"settings": {"dataset_dir": 2018}}}}, "'set' has the dataset_dir 2018: put it in quotes"),
         ({"part": "tset"}, "suite.yaml has the part 'tset': give one of training, validation, test, unlabeled, all"),
+        # the run would have another one
+        ({"settings": {"seed": 5}}, "suite.yaml has the setting seed, which 'seeds' of a grid gives"),
+        ({"data": {"set": {"settings": {"label_ratio": 0.5}}}}, "'set' under 'data' has the setting label_ratio"),
         ({"grids": [{**SUITE["grids"][0], "methods": ["magic"]}]}, "'magic'"),
         ({"grids": [{key: value for key, value in SUITE["grids"][0].items() if key != "seeds"}]}, "'seeds'"),
         ({"baseline": "magic"}, "'magic'"),

@@ -23,6 +23,9 @@ KEYS = {"extends", *PARTS, "configs", "settings", "baseline", "peers", "comparis
 #: what the runs of a row of a table share, and what a comparison may name
 GROUP = ("data", "label_ratio", "network", "method")
 KINDS = ("training", "clustering")
+#: settings that a suite gives in another way, which would win over them without a word
+TAKEN = {"label_ratio": "'label_ratios' of a grid", "seed": "'seeds' of a grid", "part": "'part' of the suite"}
+TAKEN |= {"output_dir": "--output"}
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,9 @@ def _check_keys(entry: Any, keys: Collection[str], what: str) -> None:
         raise InputError(f"{what} has the unknown key '{unknown[0]}': its keys are {', '.join(sorted(keys))}.")
     if not isinstance(entry.get("settings") or {}, Mapping):
         raise InputError(f"{what} has the settings {entry['settings']!r}: they must be a mapping of keys to values.")
+    for key in entry.get("settings") or {}:
+        if key in TAKEN:
+            raise InputError(f"{what} has the setting {key}, which {TAKEN[key]} gives: drop it.")
 
 
 def _definition(suite: Mapping[str, Any], part: str, name: str, path: str | Path) -> Mapping[str, Any]:
