@@ -126,6 +126,19 @@ def test_images_without_a_region_are_background_or_unlabelled(tmp_path, named):
     assert masks(source)["b"].sum() == 0 and masks(source, unannotated="unlabelled")["b"] is None
 
 
+def test_an_image_that_a_file_lists_twice_loses_no_region(tmp_path):
+    """VIA knows an image by its name and its size in bytes: one that was saved anew can be added again."""
+    path = via(tmp_path, {"a": [rect(3, 4, 5, 6)], "b": []}) / "via.json"
+    content = json.loads(path.read_text())
+    content["a.png9"] = content["a.png0"] | {"size": 9, "regions": []}
+    path.write_text(json.dumps(content))
+    assert np.array_equal(masks(tmp_path)["a"], area(3, 4, 8, 10))
+    content["a.png9"]["regions"] = [rect(20, 4, 5, 6)]
+    path.write_text(json.dumps(content))
+    (problem,) = read_source(tmp_path).problems
+    assert problem[0].endswith("a.png") and "both have shapes of it" in problem[1]
+
+
 def test_an_image_that_is_not_there_is_a_problem(tmp_path):
     root = via(tmp_path, {"a": [rect(0, 0, 5, 5)]}, listed={"gone": [rect(0, 0, 5, 5)]})
     source = read_source(root)

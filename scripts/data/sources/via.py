@@ -64,12 +64,12 @@ def read_via(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     """
     contents = {name: _read(tree.path(name)) for name in listings}
     _name_regions(contents)
-    pass_over((one for images in contents.values() for one in images.values()), AREAS, LINES, ", ".join(listings))
-    labels = sorted({one["label"] for images in contents.values() for regions in images.values() for one in regions})
+    pass_over((regions for images in contents.values() for _, regions in images), AREAS, LINES, ", ".join(listings))
+    labels = sorted({one["label"] for images in contents.values() for _, regions in images for one in regions})
     classes = classes_of({label: label for label in labels}, f"{', '.join(listings)} of VIA names")
     find, listed, problems, failed = Finder(tree), [], [], []
     for listing, images in contents.items():
-        for name, regions in images.items():
+        for name, regions in images:
             path = find(name.rsplit("?", 1)[0], Path(listing).parent.as_posix())
             if path is None:
                 reason = f"the image {name} that it lists is not there, or there are several of that name"
@@ -81,19 +81,21 @@ def read_via(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     return settle(tree, "VIA", listed, failed, names, problems, unannotated)
 
 
-def _read(path: str) -> dict[str, list[Region]]:
-    """The regions of each image of a file: ``kind``, ``shape`` and ``attributes``.
+def _read(path: str) -> list[tuple[str, list[Region]]]:
+    """The images of a file with the regions of each: ``kind``, ``shape`` and ``attributes``.
+
+    An image that was saved anew and added again is there twice: VIA tells images by name and size in bytes.
 
     Raises:
         InputError: it is none of VIA's.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        images = {}
+        images = []
         for image in content.get(METADATA, content).values():
             regions = image["regions"]
             regions = list(regions.values()) if isinstance(regions, dict) else regions  # as version 1 writes them
-            images[str(image["filename"])] = [
+            shapes = [
                 {
                     "kind": str(one["shape_attributes"]["name"]),
                     "shape": one["shape_attributes"],
@@ -101,6 +103,7 @@ def _read(path: str) -> dict[str, list[Region]]:
                 }
                 for one in regions
             ]
+            images.append((str(image["filename"]), shapes))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}): save it anew or remove it.") from None
     except (AttributeError, KeyError, TypeError) as error:
@@ -108,13 +111,13 @@ def _read(path: str) -> dict[str, list[Region]]:
     return images
 
 
-def _name_regions(contents: dict[str, dict[str, list[Region]]]) -> None:
+def _name_regions(contents: dict[str, list[tuple[str, list[Region]]]]) -> None:
     """Gives each region the ``label`` that its attribute says, empty where it says none.
 
     Raises:
         InputError: several attributes could say it.
     """
-    regions = [one for images in contents.values() for regions in images.values() for one in regions]
+    regions = [one for images in contents.values() for _, regions in images for one in regions]
     used = sorted({name for one in regions for name, value in one["attributes"].items() if _value(value)})
     likely = [name for wanted in ATTRIBUTES for name in used if name.strip().lower() == wanted]
     if len(used) > 1 and not likely:
