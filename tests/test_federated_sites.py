@@ -62,6 +62,13 @@ def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set,
     assert sites[1].counts["unlabeled"] == count and "1 file in" in caplog.text
 
 
+def test_a_folder_with_masks_may_be_a_site_that_uses_none(tmp_path, synthetic_set):
+    sites, everything = write_sites([str(synthetic_set), f"{synthetic_set}:0"], "", tmp_path, SETTINGS)
+    assert sites[1].counts == sites[0].counts | {"training": 0, "unlabeled": 10, "validation": 0, "test": 0}
+    assert everything.counts["test"] == sites[0].counts["test"] > 0
+    assert len(load_datalist(str(sites[1].datalist), without_masks=True)["unlabeled"]) == 10
+
+
 @pytest.mark.parametrize(
     "specs, sentence",
     [

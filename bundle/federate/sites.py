@@ -159,8 +159,7 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
                 text,
                 part[-1]["group"],
             )
-        held = {name: whole[name] if ratio != 0 else [] for name in ("validation", "test")}
-        lists.append(labelled_part(part, ratio) | held)
+        lists.append(labelled_part(part, ratio) | held_out(whole, ratio))
     return lists
 
 
@@ -177,7 +176,12 @@ def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> List
     lists = read_lists(text, common)
     if ratio is None:
         return lists
-    return labelled_part(lists["training"] + lists["unlabeled"], ratio) | {k: lists[k] for k in ("validation", "test")}
+    return labelled_part(lists["training"] + lists["unlabeled"], ratio) | held_out(lists, ratio)
+
+
+def held_out(lists: Lists, ratio: float | None) -> Lists:
+    """The validation and test images of a site; one that uses no mask has none, so that its training needs none."""
+    return {name: lists[name] if ratio != 0 else [] for name in ("validation", "test")}
 
 
 def labelled_part(items: Sequence[Item], ratio: float | None) -> Lists:
