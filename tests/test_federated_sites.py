@@ -144,6 +144,20 @@ def test_an_overlay_says_how_the_sites_are_read_and_settings_overrule_it(patient
         site_lists("--sites", patients, "--configs", "nowhere.yaml")
 
 
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ("lerning_rate=0.1", "unknown key lerning_rate: did you mean learning_rate"),
+        ("method#treshold=0.9", "unknown key method#treshold: did you mean method#threshold"),
+        ("batch_size=0", "batch_size is 0: give a whole number of at least 1"),
+    ],
+)
+def test_settings_are_looked_at_before_the_first_round(patients, site_lists, setting, sentence):
+    with pytest.raises(InputError, match=sentence):
+        site_lists("--sites", patients, "--settings", "num_classes=4", setting)
+    assert not (patients.parent / "run0" / command.PLAN).exists()
+
+
 def test_with_scribbles_a_site_counts_the_images_that_have_one(patients, site_lists):
     path = patients / "datalist.json"
     content = json.loads(path.read_text())

@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigWorkflow
+
 from bundle.assignments import yaml_assignments
 from bundle.benchmark.commands import TRAINING_CONFIG
+from bundle.benchmark.suite import ROOT
 from bundle.federate.comparison import compare
 from bundle.federate.flare import federate_in_flare
-from bundle.federate.rounds import Plan, federate
+from bundle.federate.rounds import FEDERATED_CONFIG, Plan, federate
 from bundle.federate.sites import write_sites
+from scripts import overrides
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.run.parameters import check_parameters
 
 HELP = "train sites together without moving images (FedAvg over MONAI's client), beside each alone and all in one"
 PLAN = "federation.json"
@@ -73,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_plan(output, told)
     files = (TRAINING_CONFIG, *arguments.configs)
     sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings, files)
+    check_settings(files, settings)
     atomic_write(output / PLAN, json.dumps(told, indent=1).encode())  # a refused start binds nobody
     plan = Plan(
         files=files,
@@ -100,6 +107,18 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for key in sorted(settings.keys() & taken.keys()):
         raise InputError(f"--settings {key} is given by {taken[key]}: drop it.")
     return settings
+
+
+def check_settings(files: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Looks at the settings as a training does, for MONAI's client does not: a mistyped key would count for nothing.
+
+    Raises:
+        InputError: nothing would read a key, or a value cannot be meant.
+    """
+    names = [str(ROOT / name) for name in (*files, FEDERATED_CONFIG)]
+    workflow = ConfigWorkflow(config_file=names, logging_file=False, workflow_type="train", **settings)
+    overrides.check(workflow)
+    check_parameters(workflow.parser.get_parsed_content("parameters"))
 
 
 def check_plan(output: Path, arguments: dict[str, Any]) -> None:

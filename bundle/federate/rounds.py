@@ -27,6 +27,7 @@ from scripts.run.excepthook import chain
 
 logging.getLogger("monai.fl.client.monai_algo").setLevel(logging.WARNING)  # six lines a site and round
 
+FEDERATED_CONFIG = "configs/federated.json"  # on top of the configs of a training
 STATE, MODEL = "global.pt", "model.pt"
 
 Weights = dict[str, Tensor]
@@ -97,7 +98,7 @@ def client(site: Site, plan: Plan, number: int, done: int = 0) -> MonaiAlgo:
     Raises:
         InputError: the rule wraps the network, so that what is exchanged is not what is deployed.
     """
-    files = [*plan.files, "configs/federated.json"]
+    files = [*plan.files, FEDERATED_CONFIG]
     values = {
         **plan.settings,
         "dataset_dir": str(site.datalist),
