@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bundle.__main__ import main
 from scripts.errors import InputError
 from scripts.files import atomic_save, atomic_write, load_checkpoint
 from scripts.switches import as_bool, as_share
@@ -78,3 +79,21 @@ def test_texts_are_read_and_written_in_utf8_whatever_the_locale():
             if opens or owner and name in ("read_text", "write_text"):
                 found.append(f"{path.relative_to(ROOT)}:{call.lineno} {ast.unparse(call)}")
     assert not found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["benchmark", "suite.yaml", "--output"],
+        ["benchmark", "suite.yaml", "--output", "new", "--publish"],
+        ["bench", "--quick", "--output"],
+        ["federate", "--sites", "set", "--output"],
+    ],
+)
+def test_a_file_in_place_of_a_folder_is_told_before_hours_of_work(words, suite, tmp_path, monkeypatch, capsys):
+    suite()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    assert main([*words, "notes.txt"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {words[-1][2:]} ") and "notes.txt cannot be written" in error

@@ -20,7 +20,7 @@ from bundle.benchmark.suite import ROOT
 from bundle.group_option import add_group_pattern
 from scripts import pictures
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, check_writable
 from scripts.report import duration
 
 HELP = "measure latency, throughput, memory and training speed of networks and rules; tables, JSON and a plot"
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.docs and (arguments.quick or set(parts) != set(PARTS)):
         raise InputError("--docs takes a full run: leave out --quick and --parts")
     dice, device = chart.accuracies(arguments.results), device_of(arguments.device)
+    check_writable(output, "output")
     allowed, threads = cores(), torch.get_num_threads()
     about = {"machine": machine(device, allowed, arguments.quick)}
     about |= {key: [] for key in ("networks", "inference", "read_to_mask", "training", "dice")}

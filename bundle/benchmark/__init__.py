@@ -17,6 +17,7 @@ from bundle.benchmark.runner import run_all
 from bundle.benchmark.suite import Run, check_data, load_suite
 from bundle.benchmark.summary import check_published, publish, write_summary
 from scripts.errors import InputError
+from scripts.files import check_writable
 
 HELP = "train and evaluate a suite of methods, networks, data sets, label ratios and seeds, and tabulate it"
 GOES_ON = "the same command goes on"
@@ -68,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = choose(suite.runs, arguments.only, arguments.suite)
     folders = [output, *finished(arguments.results), *([Path(arguments.publish)] if arguments.publish else [])]
     lists = CurrentLists(Path(arguments.data).absolute())  # the runs begin in the folder of the bundle
+    check_writable(output, "output")
     if arguments.publish:
+        check_writable(arguments.publish, "publish")
         check_published(suite, Path(arguments.publish), lists)  # told now, not after hours of runs
     left: list[str] = []
     if not arguments.tables:

@@ -21,7 +21,7 @@ from bundle.federate.rounds import FEDERATED_CONFIG, Plan, federate
 from bundle.federate.sites import write_sites
 from scripts import overrides
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, check_writable
 from scripts.run.parameters import check_parameters
 
 HELP = "train sites together without moving images (FedAvg over MONAI's client), beside each alone and all in one"
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--unlabelled-weight is {arguments.unlabelled_weight}: give 0 to 1.")
     settings = parse_settings(arguments.settings)
     told = {key: value for key, value in vars(arguments).items() if key not in ("output", "command")}
+    check_writable(output, "output")
     check_plan(output, told)
     files = (TRAINING_CONFIG, *arguments.configs)
     sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings, files)
