@@ -150,6 +150,7 @@ def test_an_overlay_says_how_the_sites_are_read_and_settings_overrule_it(patient
         ("lerning_rate=0.1", "unknown key lerning_rate: did you mean learning_rate"),
         ("method#treshold=0.9", "unknown key method#treshold: did you mean method#threshold"),
         ("batch_size=0", "batch_size is 0: give a whole number of at least 1"),
+        ("group_pattern=3", "group_pattern '3' is not a regular expression"),
     ],
 )
 def test_settings_are_looked_at_before_the_first_round(patients, site_lists, setting, sentence):

@@ -135,7 +135,7 @@ def found_by(pattern: str | None, keys: Sequence[str], option: str, needed: bool
         return {}
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:  # a pattern of digits alone arrives as a number
         raise InputError(f"{option} '{pattern}' is not a regular expression ({error}): correct it.") from None
     matches = {key: compiled.search(key) for key in keys}
     found = {key: match.group(min(1, compiled.groups)) for key, match in matches.items() if match}

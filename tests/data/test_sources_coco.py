@@ -19,6 +19,7 @@ from tests.folders import pairs, save
 SIZE = (12, 10)  # width, height
 SQUARE = [2, 3, 8, 3, 8, 7, 2, 7]
 WHOLE = [0, 0, 12, 0, 12, 10, 0, 10]
+SPELLINGS = {"nested": [SQUARE], "flat": SQUARE}
 
 
 def coco(root, annotations, categories=({"id": 3, "name": "cat"}, {"id": 1, "name": "dog"}), name="coco.json"):
@@ -54,6 +55,12 @@ def test_a_polygon_lies_where_it_was_drawn_and_classes_follow_the_ids(tmp_path):
     expected[2:8, 3:7] = 2  # category 3 comes after 1
     assert mask.dtype == np.uint8 and (mask == expected).all()
     assert read_source(tmp_path).class_names == {0: "background", 1: "dog", 2: "cat"}
+
+
+def test_an_object_of_one_polygon_may_lack_the_list_around_it(tmp_path):
+    """As MyVision writes boxes and supervision 0.13 wrote all."""
+    nested, flat = (mask_of(coco(tmp_path / name, [{"segmentation": one}])) for name, one in SPELLINGS.items())
+    assert nested.any() and (nested == flat).all()
 
 
 def test_run_lengths_say_the_same_pixels(tmp_path):

@@ -309,9 +309,12 @@ def unpack_runs(text: str) -> list[int]:
 def _polygons(shape: list, size: tuple[int, int]) -> list[list[float]]:
     """The polygons with three points and more; the decoder is not to be trusted with coordinates far off the image.
 
+    Some exporters leave out the list around the one polygon of an object (MyVision's boxes, supervision 0.13).
+
     Raises:
         ValueError: there is none, or a coordinate is far outside.
     """
+    shape = [shape] if shape and isinstance(shape[0], (int, float)) else shape
     polygons = [[float(value) for value in polygon] for polygon in shape]
     usable = [polygon[: len(polygon) // 2 * 2] for polygon in polygons if len(polygon) >= 6]
     if not usable:
