@@ -180,7 +180,7 @@ def test_what_monai_label_overrides_is_accepted_also_for_a_second_training(tmp_p
     for epochs in (1, 2):
         train(
             tmp_path / "label",
-            synthetic_set,
+            "",
             train__trainer__max_epochs=epochs,
             train__dataset__data=items_of(synthetic_set, splits["train"][:4]),
             train__handlers=handlers,

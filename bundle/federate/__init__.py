@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--unlabelled-weight is {arguments.unlabelled_weight}: give 0 to 1.")
     settings = parse_settings(arguments.settings)
     told = {key: value for key, value in vars(arguments).items() if key not in ("output", "command")}
-    check_writable(output, "output")
+    if output.exists():  # a start that is refused leaves no folder
+        check_writable(output, "output")
     check_plan(output, told)
     files = (TRAINING_CONFIG, *arguments.configs)
     sites, everything = write_sites(arguments.sites, arguments.data, output / "sites", settings, files)
