@@ -65,6 +65,7 @@ def test_with_every_overlay_all_that_the_configs_refer_to_is_there(tmp_path, ove
         texts += [text[1:] for text in texts if text.startswith("%")]
         named = {name for text in texts for name in ReferenceResolver.match_refs_pattern(text)}
         assert [name for name in named if name not in parser] == []
+    parsers["train.json"]["datalist"] = {"training": [{}], "unlabeled": [{}]}  # as the application hands it over
     training, inference = parsers["train.json"].get_parsed_content, parsers["inference.json"].get_parsed_content
     assert training("method").deployed.state_dict().keys() == inference("network").state_dict().keys()
     assert training("train#trainer#network").training and len(training("optimizer").param_groups) == 1
