@@ -19,7 +19,7 @@ from scripts.data.files import Item, images_by_stem, is_image, is_nifti, stem
 from scripts.data.listings import read_datalist_json
 from scripts.data.reader import IGNORE_INDEX, ImageReader
 from scripts.data.sources.words import masks_among, split_word
-from scripts.data.volumes import is_volume
+from scripts.data.volumes import check_plane, is_volume
 from scripts.errors import InputError
 from scripts.files import check_writable
 from scripts.switches import as_bool
@@ -110,11 +110,12 @@ def check_prediction(
         plane: the plane that volumes are cut in.
 
     Raises:
-        InputError: no folder, no image, two images of one stem, an unreadable image, an output folder that is the
-            input folder or inside it or cannot be written, or a mask that would be replaced.
+        InputError: no folder, no image, two images of one stem, an unreadable image, no such plane, an output folder
+            that is the input folder or inside it or cannot be written, or a mask that would be replaced.
     """
     if not dataset_dir:
         raise InputError("dataset_dir is empty: pass --dataset_dir with the folder of the images to predict")
+    check_plane(plane)
     source, target = Path(dataset_dir), Path(output_dir)
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"output_dir {target} lies in the input folder {source}: pass an --output_dir outside of it")

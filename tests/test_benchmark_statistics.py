@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from bundle.benchmark.plots import COLOURS, mean_curve, read_latencies
+from bundle.benchmark.plots import COLOURS, label_axis, mean_curve, read_latencies
 from bundle.benchmark.statistics import (
     Group,
     best_peer,
@@ -280,6 +280,13 @@ def test_latencies_are_those_of_pytorch_one_image_smallest_size_most_threads(tmp
     path.write_text("{}")
     with pytest.raises(InputError, match="no bench.json"):
         read_latencies(str(path))
+
+
+def test_numbers_of_labels_are_not_drawn_as_percent_beside_shares():
+    assert label_axis({0.5, 0.05}) == ("log", "labels, %", {0.05: (5, "5"), 0.5: (50, "50")})
+    assert label_axis({36, 15}) == ("log", "labels", {15: (15, "15"), 36: (36, "36")})
+    scale, title, places = label_axis({0.05, 20, 1.0})
+    assert scale == "linear" and places == {0.05: (0, "5 %"), 1.0: (1, "100 %"), 20: (2, "20")}
 
 
 def suite_of(results, **more):

@@ -73,7 +73,7 @@ def test_validation_is_weighted_by_images_and_sites_without_any_do_not_count():
     ]
     sites = [a_site(3), a_site(1), a_site(0)]
     assert rounds.validate(clients, sites, {}) == pytest.approx((3 * 0.2 + 0.6) / 4)
-    assert rounds.validate(clients[2:], sites[2:], {}) == 0
+    assert rounds.validate(clients[2:], sites[2:], {}) is None
 
 
 def test_the_model_is_that_of_the_best_round(tmp_path, monkeypatch):
@@ -86,6 +86,18 @@ def test_the_model_is_that_of_the_best_round(tmp_path, monkeypatch):
         state = rounds.one_round(number, [client], [a_site()], plan(tmp_path), state)
     assert load_checkpoint(tmp_path / "model.pt")["w"].item() == 2
     assert state["best"] == 0.9 and state["weights"]["w"].item() == 3
+
+
+def test_without_a_validation_image_the_model_is_that_of_the_last_round(tmp_path, capsys):
+    """As a training keeps its last weights where nothing validates."""
+    client = SimpleNamespace(train=lambda _: None, trainer=SimpleNamespace(history=[{"loss": 0.0}]))
+    state = {"round": 0, "best": -1.0, "rows": [], "weights": {"w": torch.zeros(1)}}
+    for number in (1, 2, 3):
+        client.get_weights = lambda number=number: SimpleNamespace(weights={"w": torch.tensor([float(number)])})
+        state = rounds.one_round(number, [client], [a_site()], plan(tmp_path), state)
+    assert load_checkpoint(tmp_path / "model.pt")["w"].item() == 3
+    assert "no validation image" in capsys.readouterr().out
+    assert "val_mean_dice" not in (tmp_path / "rounds.csv").read_text()
 
 
 def test_a_site_without_masks_takes_part(tmp_path, two_sites):

@@ -151,6 +151,7 @@ def test_an_overlay_says_how_the_sites_are_read_and_settings_overrule_it(patient
         ("method#treshold=0.9", "unknown key method#treshold: did you mean method#threshold"),
         ("batch_size=0", "batch_size is 0: give a whole number of at least 1"),
         ("group_pattern=3", "group_pattern '3' is not a regular expression"),
+        ("patience=3", "patience: a federation runs all of its rounds: drop it"),
     ],
 )
 def test_settings_are_looked_at_before_the_first_round(patients, site_lists, setting, sentence):

@@ -141,25 +141,39 @@ def group_of(row: Row) -> Group:
     return Group(*(row[key] for key in Group._fields))
 
 
+def label_axis(ratios: Iterable[float]) -> tuple[str, str, dict[float, tuple[float, str]]]:
+    """Scale and title of an axis of label ratios, and of each its place and name on it.
+
+    Shares in percent, or numbers of labels; where a suite has both, side by side, for they have no common scale.
+    """
+    ratios = sorted(ratios)
+    if ratios[0] > 1:
+        return "log", "labels", {ratio: (ratio, f"{ratio:g}") for ratio in ratios}
+    if ratios[-1] <= 1:
+        return "log", "labels, %", {ratio: (100 * ratio, f"{100 * ratio:g}") for ratio in ratios}
+    names = [f"{100 * ratio:g} %" if ratio <= 1 else f"{ratio:g}" for ratio in ratios]
+    return "linear", "labels, not to scale", {ratio: (n, name) for n, (ratio, name) in enumerate(zip(ratios, names))}
+
+
 def by_labels(rows: Sequence[Row], style: Style) -> Image.Image:
     """Test Dice against the share of the labels, mean and standard deviation over the seeds."""
 
     def shape(axes: Axes, data: str, network: str) -> None:
         own = [row for row in rows if (row["data"], row["network"]) == (data, network)]
+        if not own:
+            return
+        scale, title, places = label_axis({row["label_ratio"] for row in own})
         for method in dict.fromkeys(row["method"] for row in own):
             line = sorted((r for r in own if r["method"] == method), key=lambda r: r["label_ratio"])
-            x = [100 * r["label_ratio"] if r["label_ratio"] <= 1 else r["label_ratio"] for r in line]
+            x = [places[r["label_ratio"]][0] for r in line]
             mean = [r["mean_dice"] or 0.0 for r in line]
             sd = [r["mean_dice_sd"] or np.nan for r in line]  # one seed has no bar
             look = style.line(group_of(line[0])) | {"linestyle": "-"}
             axes.errorbar(x, mean, sd, marker="o", markersize=4, capsize=3, elinewidth=1, **look)
-        ticks = sorted({row["label_ratio"] for row in own})
-        axes.set_xscale("log")
-        axes.set_xticks(
-            [100 * t if t <= 1 else t for t in ticks], [f"{100 * t:g}" if t <= 1 else f"{t:g}" for t in ticks]
-        )
+        axes.set_xscale(scale)
+        axes.set_xticks(*zip(*places.values()))
         axes.minorticks_off()
-        axes.set_xlabel("labels, %" if all(tick <= 1 for tick in ticks) else "labels")
+        axes.set_xlabel(title)
         axes.set_ylabel(f"Dice on the {style.scored}, %")
 
     return panels(style, [group_of(row) for row in rows], "network", shape, "")

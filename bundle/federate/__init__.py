@@ -115,12 +115,14 @@ def check_settings(files: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Looks at the settings as a training does, for MONAI's client does not: a mistyped key would count for nothing.
 
     Raises:
-        InputError: nothing would read a key, or a value cannot be meant.
+        InputError: nothing would read a key, a value cannot be meant, or the rounds would not heed it.
     """
     names = [str(ROOT / name) for name in (*files, FEDERATED_CONFIG)]
     workflow = ConfigWorkflow(config_file=names, logging_file=False, workflow_type="train", **settings)
     overrides.check(workflow)
     check_parameters(workflow.parser.get_parsed_content("parameters"))
+    if workflow.parser.get_parsed_content("patience"):
+        raise InputError("--settings patience: a federation runs all of its rounds: drop it, or give fewer --rounds.")
 
 
 def check_plan(output: Path, arguments: dict[str, Any]) -> None:

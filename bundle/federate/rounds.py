@@ -66,7 +66,8 @@ class Plan:
 
 
 def federate(sites: Sequence[Site], plan: Plan) -> Path:
-    """Runs the rounds that are missing; the global weights that were best on the sites' validation images.
+    """Runs the rounds that are missing; the global weights that were best on the sites' validation images, or those of
+    the last round where no site has any.
 
     After every round ``global.pt`` holds the global weights and the position, and each site its own state, so a
     federation that was cut goes on with the round it was in.
@@ -132,20 +133,19 @@ def one_round(
         updates.append((one.get_weights().weights, site.weight(plan.unlabelled_weight)))
         row[f"loss/{site.name}"] = one.trainer.history[-1]["loss"]
     state = state | {"round": number, "weights": average(updates)}
-    row["val_mean_dice"] = score = validate(clients, sites, state["weights"])
+    score = validate(clients, sites, state["weights"])
+    if score is not None:
+        row["val_mean_dice"] = score
     row["seconds"] = round(time.perf_counter() - began, 2)
-    if score > state["best"]:
-        state["best"] = score
+    if score is None or score > state["best"]:
+        state["best"] = -1.0 if score is None else score
         atomic_save(plan.output / MODEL, state["weights"])
     state["rows"] = [*state["rows"], row]
     atomic_write(plan.output / "rounds.csv", rows_to_csv(state["rows"]).encode())
     atomic_save(plan.output / STATE, state)
     losses = ", ".join(f"{key[5:]} {value:.4f}" for key, value in row.items() if key.startswith("loss/"))
-    print(
-        f"round {number}/{plan.rounds}: loss {losses}; val_mean_dice {score:.4f} (best {state['best']:.4f}), "
-        f"{row['seconds']:.0f} s",
-        flush=True,
-    )
+    judged = "no validation image" if score is None else f"val_mean_dice {score:.4f} (best {state['best']:.4f})"
+    print(f"round {number}/{plan.rounds}: loss {losses}; {judged}, {row['seconds']:.0f} s", flush=True)
     return state
 
 
@@ -163,11 +163,12 @@ def average(updates: Sequence[tuple[Mapping[str, Tensor], float]]) -> Weights:
     }
 
 
-def validate(clients: Sequence[MonaiAlgo], sites: Sequence[Site], weights: Weights) -> float:
-    """Mean Dice of the global weights on the validation images of the sites that have some, by their number."""
+def validate(clients: Sequence[MonaiAlgo], sites: Sequence[Site], weights: Weights) -> float | None:
+    """Mean Dice of the global weights on the validation images of the sites that have some, by their number; None
+    where no site has any."""
     judges = [(one, site.counts["validation"]) for one, site in zip(clients, sites) if site.counts["validation"]]
     scores = [one.evaluate(ExchangeObject(weights=weights)).metrics["val_mean_dice"] * count for one, count in judges]
-    return float(sum(scores) / sum(count for _, count in judges)) if judges else 0.0
+    return float(sum(scores) / sum(count for _, count in judges)) if judges else None
 
 
 def weights_of(network: torch.nn.Module) -> Weights:

@@ -100,16 +100,25 @@ def read_volume(path: Source | Sequence[Source], plane: str = "auto") -> Volume:
     return Volume(_turn(array, turn), turned, spacing, tuple(map(int, shape)), affine, plane)
 
 
+def check_plane(plane: str) -> None:
+    """Refuses a name that is neither a plane's nor ``auto``.
+
+    Raises:
+        InputError: there is no such plane.
+    """
+    if plane not in ("auto", *PLANES):
+        raise InputError(f"plane is '{plane}': give one of auto, {', '.join(PLANES)}.")
+
+
 def choose_plane(shape: Sequence[int], affine: np.ndarray, plane: str, path: Source) -> str:
     """The name of the plane; ``auto`` decides on the spacing, and on a volume of one slice takes that slice.
 
     Raises:
         InputError: there is no such plane, or the affine has none.
     """
-    if plane in PLANES:
-        return plane
+    check_plane(plane)
     if plane != "auto":
-        raise InputError(f"plane is '{plane}': give one of auto, {', '.join(PLANES)}.")
+        return plane
     anatomical = _axes(affine, path)[:, 0].astype(int)
     single = [axis for axis, size in enumerate(shape) if size == 1]
     spacing = voxel_sizes(affine)

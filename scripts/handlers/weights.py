@@ -205,7 +205,8 @@ def first_difference(found: State, wanted: State, expected: Mapping[str, Any] | 
         ratio = ratios.pop()
         # a layer may hold several values a class or channel, so the ratio counts, not the size
         if not ratios and ratio is not None and here and (ratio * here).denominator == 1:
-            return f"the file has {ratio * here} {what}, the network {here}: pass --{name} {ratio * here}"
+            mend = f"pass --{name} {ratio * here}, or weights for {here}"  # where the data have as many as the network
+            return f"the file has {ratio * here} {what}, the network {here}: {mend}"
     key, (there, here) = next(iter(unequal.items()))
     shapes_differ = f"'{key}' is {list(there)} in the file and {list(here)} in the network"
     return f"{shapes_differ}: use the network_def it was trained with"

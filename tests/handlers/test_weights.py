@@ -32,8 +32,8 @@ def test_weights_are_loaded(tmp_path):
 @pytest.mark.parametrize(
     "network, message",
     [
-        (a_network(classes=4), "has 4 classes, the network 2: pass --num_classes 4"),
-        (a_network(channels=1), "has 1 input channels, the network 3: pass --in_channels 1"),
+        (a_network(classes=4), "has 4 classes, the network 2: pass --num_classes 4, or weights for 2"),
+        (a_network(channels=1), "has 1 input channels, the network 3: pass --in_channels 1, or weights for 3"),
         (a_network(width=5), r"'0.weight' is \[5, 3, 3, 3\] in the file and \[4, 3, 3, 3\].*network_def"),
         (nn.Conv2d(3, 2, 1), r"lacks '0.weight' \(9 missing, 2 unknown\).*network_def"),
         (nn.Sequential(*a_network(), nn.Conv2d(2, 2, 1)), "has the unknown entry '3.weight'"),
@@ -51,7 +51,7 @@ def test_the_numbers_are_right_for_the_default_network(tmp_path):
     """Its head holds four values a class, and two layers take the image."""
     for name, keys in (("num_classes", {"out_channels": 4}), ("in_channels", {"in_channels": 1})):
         path = saved(tmp_path / "model.pt", LESSNet(**keys).state_dict())
-        with pytest.raises(InputError, match=f"pass --{name} {next(iter(keys.values()))}$"):
+        with pytest.raises(InputError, match=f"pass --{name} {next(iter(keys.values()))},"):
             StrictCheckpointLoader(path, LESSNet(), {"num_classes": 2, "in_channels": 3})()
 
 
