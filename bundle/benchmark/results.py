@@ -23,7 +23,7 @@ from typing import Any
 from bundle.benchmark.commands import CLUSTERS, commands, first
 from bundle.benchmark.lists import Lists, other_images
 from bundle.benchmark.suite import ROOT, Run
-from scripts.clustering.folder import PLACES as IMAGE_PLACES
+from scripts.clustering.record import PLACES as IMAGE_PLACES
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.handlers.results import CONFUSION, read_confusion

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts import overrides, pictures
-from scripts.clustering.assignment import ASSIGNMENTS, blind_mask, oracle_cluster, oracle_cropped, overlap
+from scripts.clustering.assignment import ASSIGNMENTS, blind_mask
+from scripts.clustering.record import PLACES, claim, damaged
+from scripts.clustering.scoring import DEFINITIONS, SCORE_COLUMNS, mean_scores, scores_of, share
 from scripts.data import load_datalist
 from scripts.data.checks import check_images
 from scripts.data.datalist import check_classes
@@ -39,26 +40,8 @@ from scripts.switches import as_bool
 
 logger = logging.getLogger("less_net")
 
-RECORD, SCORES, METRICS = "clustering.json", "scores.csv", "metrics.json"
-#: the key of the record that holds where the images lie and how their masks are read, which says nothing of how the
-#: images are clustered
-PLACES = "places"
-#: how masks were read before a record said so
-MASKS_BEFORE = {"num_classes": 2, "ignore_value": IGNORE_INDEX}
-MEASURES = ("dice", "hm", "xor")
-COLUMNS = ("key", "width", "height", "clusters", "iterations", "collapsed", "seconds", "marked")
-COLUMNS += tuple(f"{assignment}_{measure}" for assignment in ASSIGNMENTS for measure in MEASURES)
-DEFINITIONS = {
-    "oracle_cropped": "The cluster most frequent in the reference, cut to the reference dilated by about 4 pixels: "
-    "sees the reference twice, as the scoring of the S3-Net line of work does; comparable to no blind method.",
-    "oracle_cluster": "The cluster most frequent in the reference, whole: sees the reference once.",
-    "blind": "The cluster with the largest area in components that do not touch the border: sees no reference.",
-    "reference": "Every class but the background; pixels without a label are left out of all counts.",
-    "dice": "2 |A and G| / (|A| + |G|).",
-    "hm": "(|A or G| - |A and G|) / |A or G|.",
-    "xor": "(|A or G| - |A and G|) / |G|.",
-    "images": "Means are over the images whose reference is not empty.",
-}
+SCORES, METRICS = "scores.csv", "metrics.json"
+COLUMNS = ("key", "width", "height", "clusters", "iterations", "collapsed", "seconds", "marked", *SCORE_COLUMNS)
 
 
 class ClusterFolder:
@@ -128,11 +111,12 @@ class ClusterFolder:
             InputError: no folder, no image, an unreadable one, an output folder among the images or of another run.
         """
         items = self.items()
-        self.claim(any("label" in item for item in items))
+        claim(self.output, self.settings(scored=any("label" in item for item in items)))
         rows = self.finished(items)
         left = [item for item in items if item["key"] not in rows]
         if len(left) < len(items):
             logger.info("%d of %d images are done already, %d are left", len(items) - len(left), len(items), len(left))
+        self.write_scores([rows[item["key"]] for item in items if item["key"] in rows])
         for item in tqdm(left, desc="clustering", unit="image", disable=not sys.stderr.isatty(), dynamic_ncols=True):
             rows[item["key"]] = self.cluster(item)
             self.write_scores([rows[item["key"]] for item in items if item["key"] in rows])
@@ -204,47 +188,14 @@ class ClusterFolder:
         if self.output.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"output_dir {self.output} lies among the images of {folder}: pass another one")
 
-    def claim(self, scored: bool) -> None:
-        """Writes what is run, or compares it with what the folder holds.
-
-        Raises:
-            InputError: the folder holds results of something else.
-        """
+    def settings(self, scored: bool) -> dict[str, Any]:
+        """What decides about the clusterings and their scores, as the record holds it."""
         workflow = overrides.running_workflow()
         definition = workflow.parser.get("algorithm") if workflow is not None else type(self.algorithm).__name__
         settings = {"algorithm": definition, "image_size": self.size, "in_channels": self.channels}
         settings |= {"components": self.components, "seed": self.seed, "scored": scored}
         settings |= {"part": self.part, PLACES: self.places()}
-        settings, path = json.loads(json.dumps(settings, default=str)), self.output / RECORD
-        if path.is_file():
-            record = self.record()
-            # a record of before there were places goes on with those of now
-            places = settings[PLACES] | MASKS_BEFORE | record[PLACES]
-            before, now = flat(record | {PLACES: places}), flat(settings)
-            name = next((name for name in now if before.get(name) != now[name]), None)
-            if name:
-                raise InputError(
-                    f"{self.output} holds a clustering with {name} {before.get(name)}, now it is {now[name]}: "
-                    "run it as it was to go on, or pass another --output_dir"
-                )
-        elif self.output.is_file() or (self.output.is_dir() and any(self.output.iterdir())):
-            raise InputError(f"output_dir {self.output} is not an empty folder: pass another --output_dir")
-        atomic_write(path, json.dumps(settings, indent=1).encode())
-
-    def record(self) -> dict[str, Any]:
-        """What the folder says that was run.
-
-        Raises:
-            InputError: the file is damaged.
-        """
-        path = self.output / RECORD
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(record, dict):
-                raise ValueError("no record of a clustering")
-        except (OSError, ValueError) as error:
-            raise damaged(path, error) from error
-        return {PLACES: {}} | record
+        return json.loads(json.dumps(settings, default=str))
 
     def places(self) -> dict[str, Any]:
         """Which images and masks these are, since two folders may hold the same names, and what their values mean."""
@@ -254,7 +205,7 @@ class ClusterFolder:
         return found | {"group_pattern": self.group_pattern or None} | values
 
     def finished(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-        """The rows of the images whose pictures and scores are there.
+        """The rows of the images whose pictures and scores are there; the scores are made anew.
 
         Raises:
             InputError: the table is damaged, as one that a spreadsheet has saved with semicolons.
@@ -270,10 +221,16 @@ class ClusterFolder:
         except (OSError, ValueError, csv.Error) as error:
             raise damaged(path, error) from error
         return {
-            item["key"]: rows[item["key"]]
+            item["key"]: self.scored_anew(item, rows[item["key"]])
             for item in items
             if item["key"] in rows and all(self.picture(part, item).is_file() for part in ("labels", "masks"))
         }
+
+    def scored_anew(self, item: Item, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of an image that is done, with the scores of its mask as that is now: it may have been corrected."""
+        labels, mask = (np.asarray(Image.open(self.picture(part, item))).T for part in ("labels", "masks"))
+        kept = {key: value for key, value in row.items() if key not in SCORE_COLUMNS}
+        return kept | self.scores(item, labels.astype(int), mask > 0)
 
     def picture(self, part: str, item: Item) -> Path:
         """Path of a picture of an image."""
@@ -296,7 +253,7 @@ class ClusterFolder:
         row = {"key": item["key"], "width": array.shape[1], "height": array.shape[2], "clusters": fit.clusters}
         row |= {"iterations": fit.iterations, "collapsed": int(fit.collapsed), "marked": share(mask)}
         row["seconds"] = round(time.perf_counter() - began, 2)
-        return row | (self.scores(item, labels, mask) if "label" in item else {})
+        return row | self.scores(item, labels, mask)
 
     def fit(self, array: np.ndarray) -> tuple[Fit, np.ndarray]:
         """The clustering of an image (C, X, Y), and its labels (X, Y) at the size of the image."""
@@ -306,23 +263,9 @@ class ClusterFolder:
         labels = F.interpolate(fit.labels[None, None].float(), size=array.shape[1:], mode="nearest-exact")
         return fit, labels[0, 0].long().numpy()
 
-    def scores(self, item: Item, labels: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """The scores of the three masks against the reference, none where that is empty, and the share marked.
-
-        Pixels without a label count as marked in no mask; ``labels`` and ``mask`` are (X, Y).
-        """
-        classes = self.mask_reader.get_data(item["label"])[0][0]
-        known = classes != IGNORE_INDEX
-        reference = known & (classes > 0)
-        marked = {"marked": share(mask & known)}
-        if not reference.any():
-            return marked
-        masks = {"oracle_cropped": oracle_cropped(labels, reference), "blind": mask}
-        masks["oracle_cluster"] = oracle_cluster(labels, reference)
-        found = {name: overlap(masks[name] & known, reference) for name in ASSIGNMENTS}
-        return marked | {
-            f"{name}_{measure}": round(found[name][measure], 6) for name in ASSIGNMENTS for measure in MEASURES
-        }
+    def scores(self, item: Item, labels: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+        """The scores of an image with a mask."""
+        return scores_of(labels, mask, self.mask_reader.get_data(item["label"])[0][0]) if "label" in item else {}
 
     def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All rows so far."""
@@ -330,33 +273,15 @@ class ClusterFolder:
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The means over the images with a reference that is not empty; nothing where there is none."""
-        scored = [row for row in rows if str(row.get("blind_dice", "")) not in ("", "nan")]
-        if not scored:
+        found = mean_scores(rows)
+        if not found:
+            (self.output / METRICS).unlink(missing_ok=True)  # of masks that have been emptied since
             return
-        mean = {
-            name: {m: math.fsum(float(row[f"{name}_{m}"]) for row in scored) / len(scored) for m in MEASURES}
-            for name in ASSIGNMENTS
-        }
-        content = {"images": len(rows), "scored": len(scored), "scores": mean, "definitions": DEFINITIONS}
+        content = {"images": len(rows), **found, "definitions": DEFINITIONS}
         content |= {"device": describe_device(torch.device(self.device)), "versions": versions()}
         atomic_write(self.output / METRICS, json.dumps(content, indent=1).encode())
         for name in ASSIGNMENTS:
-            logger.info("%s: mean Dice %.4f over %d images", name, mean[name]["dice"], len(scored))
-
-
-def damaged(path: Path, error: Exception) -> InputError:
-    """The sentence for a file of an earlier run that cannot be gone on with."""
-    return InputError(f"{path} is damaged ({error}): restore it to go on, or pass another --output_dir")
-
-
-def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of what was run with its places among the other keys, as they are named to people."""
-    return {key: value for key, value in record.items() if key != PLACES} | record[PLACES]
-
-
-def share(mask: np.ndarray) -> float:
-    """The share of pixels that a mask marks, rounded as in the table."""
-    return round(float(mask.mean()), 6)
+            logger.info("%s: mean Dice %.4f over %d images", name, found["scores"][name]["dice"], found["scored"])
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

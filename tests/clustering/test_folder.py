@@ -144,6 +144,25 @@ def test_a_cut_run_goes_on_and_gives_what_an_uncut_one_gives(folder, monkeypatch
     assert len(done) == 5 and (out / "masks" / "wide.png").is_file()
 
 
+def test_masks_that_were_corrected_or_emptied_are_scored_as_they_are_now(folder):
+    out, path = cluster(folder), folder / "masks" / "wide.png"
+    before = {row["key"]: row for row in rows(out)}
+    mask = np.asarray(Image.open(path))
+    Image.fromarray(np.ascontiguousarray(mask[:, ::-1])).save(path)
+    stamp = (out / "masks" / "wide.png").stat().st_mtime_ns
+    cluster(folder)
+    after = {row["key"]: row for row in rows(out)}
+    anew = {row["key"]: row for row in rows(cluster(folder, "anew"))}
+    assert after["wide"]["blind_dice"] == anew["wide"]["blind_dice"] != before["wide"]["blind_dice"]
+    assert (out / "masks" / "wide.png").stat().st_mtime_ns == stamp  # the clustering was kept
+    metrics = [json.loads((one / "metrics.json").read_text())["scores"] for one in (out, out.parent / "anew")]
+    assert metrics[0] == metrics[1]
+    for one in (folder / "masks").iterdir():
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(one)))).save(one)
+    cluster(folder)
+    assert not (out / "metrics.json").exists() and rows(out)[0]["blind_dice"] == ""
+
+
 def test_another_folder_with_the_same_names_is_another_run(folder):
     other = shutil.copytree(folder, folder.parent / "other" / "set")
     out, masks = cluster(folder), {"masks_dir": str(folder / "masks")}
