@@ -62,6 +62,17 @@ def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set,
     assert sites[1].counts["unlabeled"] == count and "1 file in" in caplog.text
 
 
+def test_a_list_without_masks_may_be_a_site_that_uses_none(tmp_path, synthetic_set):
+    images = [str(path) for path in sorted((synthetic_set / "images").iterdir())]
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "datalist.json").write_text(json.dumps({"unlabeled": images}))
+    for site in (tmp_path / "bare", tmp_path / "bare" / "datalist.json"):
+        sites, _ = write_sites([str(synthetic_set), f"{site}:0"], "", tmp_path / "sites", SETTINGS)
+        assert sites[1].counts == {"training": 0, "unlabeled": len(images), "validation": 0, "test": 0}
+    with pytest.raises(InputError, match="holds no mask at all"):
+        write_sites([str(synthetic_set), f"{tmp_path / 'bare'}:0.5"], "", tmp_path / "sites", SETTINGS)
+
+
 def test_a_folder_with_masks_may_be_a_site_that_uses_none(tmp_path, synthetic_set):
     sites, everything = write_sites([str(synthetic_set), f"{synthetic_set}:0"], "", tmp_path, SETTINGS)
     assert sites[1].counts == sites[0].counts | {"training": 0, "unlabeled": 10, "validation": 0, "test": 0}

@@ -164,7 +164,7 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
 
 
 def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> Lists:
-    """The lists of a site that has a folder; with ratio 0 a folder of images will do."""
+    """The lists of a site that has a folder; with ratio 0 a folder of images, or a list without masks, will do."""
     folder = Path(text)
     if ratio == 0 and folder.is_dir():
         images = folder / "images" if (folder / "images").is_dir() else folder
@@ -173,7 +173,7 @@ def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> List
             tell_masks(masks)
             bare = [{"key": key, "image": str(path.absolute()), "group": key} for key, path in found.items()]
             return {"training": [], "unlabeled": bare, "validation": [], "test": []}
-    lists = read_lists(text, common)
+    lists = read_lists(text, {**common, "without_masks": ratio == 0})
     if ratio is None:
         return lists
     return labelled_part(lists["training"] + lists["unlabeled"], ratio) | held_out(lists, ratio)
