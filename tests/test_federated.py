@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from bundle.__main__ import main
+from bundle.demo import bundle as train_command
 from bundle.federate import check_plan, parse_settings, rounds
 from bundle.federate.comparison import markdown, row
 from bundle.federate.flare import federate_in_flare
@@ -158,6 +159,13 @@ def test_a_rule_that_needs_masks_says_so(tmp_path, two_sites):
     supervised = plan(tmp_path, files=("configs/train.json", "configs/methods/supervised.yaml"), settings=settings)
     with pytest.raises(InputError, match="no image here is labelled, and Supervised learns nothing without"):
         federate(two_sites, supervised)
+
+
+def test_a_part_that_the_settings_switch_off_is_off_in_the_trainings_beside_the_rounds(capfd):
+    with pytest.raises(InputError, match="stopped with exit code 1"):  # the number of epochs is what is refused
+        train_command("training", ["configs/train.json"], {"method#contrast": None, "max_epochs": 0})
+    error = capfd.readouterr().err
+    assert "max_epochs is 0: give a whole number of at least 1" in error and "method#contrast" not in error
 
 
 def test_a_rule_that_wraps_the_network_is_refused(tmp_path, two_sites):
