@@ -16,7 +16,7 @@ import torch
 from bundle.__main__ import main
 from bundle.demo import bundle as train_command
 from bundle.federate import check_plan, parse_settings, rounds
-from bundle.federate.comparison import markdown, row
+from bundle.federate.comparison import compare, markdown, row
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, average, federate
 from bundle.federate.sites import Site, write_sites
@@ -159,6 +159,15 @@ def test_a_rule_that_needs_masks_says_so(tmp_path, two_sites):
     supervised = plan(tmp_path, files=("configs/train.json", "configs/methods/supervised.yaml"), settings=settings)
     with pytest.raises(InputError, match="no image here is labelled, and Supervised learns nothing without"):
         federate(two_sites, supervised)
+
+
+def test_what_a_site_cannot_do_is_told_before_anything_else_is_trained(tmp_path, two_sites):
+    settings = {key: value for key, value in SETTINGS.items() if not key.startswith("method#")}
+    files = ("configs/train.json", "configs/methods/supervised.yaml")
+    supervised = plan(tmp_path / "run" / "federated", number=1, files=files, settings=settings)
+    with pytest.raises(InputError, match="no image here is labelled"):
+        compare(two_sites, two_sites[0], supervised, tmp_path / "run", federate)
+    assert not (tmp_path / "run" / "alone").exists()
 
 
 def test_a_part_that_the_settings_switch_off_is_off_in_the_trainings_beside_the_rounds(capfd):
