@@ -186,6 +186,10 @@ def test_a_rule_that_wraps_the_network_is_refused(tmp_path, two_sites):
 
 def test_settings_and_plan_are_checked(tmp_path):
     assert parse_settings(["image_size=128", "amp=false", "learning_rate=0.001"])["image_size"] == 128
+    assert parse_settings(["learning_rate=1e-3", "class_names=[a, 1e3x]"]) == {
+        "learning_rate": 0.001,
+        "class_names": ["a", "1e3x"],
+    }
     with pytest.raises(InputError, match="give KEY=VALUE"):
         parse_settings(["image_size"])
     with pytest.raises(InputError, match="max_epochs is given by --rounds"):
