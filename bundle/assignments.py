@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from scripts.errors import InputError
+
+EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 
 
 def assignments(words: Iterable[str], option: str) -> dict[str, str]:
@@ -29,7 +32,12 @@ def assignments(words: Iterable[str], option: str) -> dict[str, str]:
 
 def yaml_assignments(words: Iterable[str], option: str) -> dict[str, Any]:
     """``KEY=VALUE`` words as a mapping of what YAML reads the values as; raises what :func:`assignments` raises."""
-    return {key: yaml.safe_load(value) for key, value in assignments(words, option).items()}
+    return {key: _as_number(yaml.safe_load(value)) for key, value in assignments(words, option).items()}
+
+
+def _as_number(value: Any) -> Any:
+    """The number that a text such as ``1e-3`` is on a command line of MONAI; YAML wants a point in it."""
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
 def _is_yaml(text: str) -> bool:

@@ -17,6 +17,7 @@ from bundle.group_option import add_group_pattern
 from scripts.data import load_datalist
 from scripts.data.files import Item, images_by_stem, stem
 from scripts.errors import InputError
+from scripts.overrides import argument
 from scripts.run.folder import BEST
 
 HELP = "train on few labels, evaluate the test images, predict a folder (what `make demo` runs)"
@@ -62,7 +63,7 @@ def bundle(run_id: str, config: str | list[str], overrides: dict) -> None:
     """One ``python -m monai.bundle run``, printed before it starts; a failure ends the demo with its exit code."""
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(config)]
     for key, value in overrides.items():
-        command += [f"--{key}", str(value)]
+        command += [f"--{key}", argument(value)]
     print(f"\n$ {shlex.join(['python', *command[1:]])}\n", flush=True)
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode
     if code:

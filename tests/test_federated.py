@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from bundle.__main__ import main
+from bundle.demo import bundle as train_command
 from bundle.federate import check_plan, parse_settings, rounds
-from bundle.federate.comparison import markdown, row
+from bundle.federate.comparison import compare, markdown, row
 from bundle.federate.flare import federate_in_flare
 from bundle.federate.rounds import Plan, average, federate
 from bundle.federate.sites import Site, write_sites
@@ -172,6 +173,22 @@ def test_a_rule_that_needs_masks_says_so(tmp_path, two_sites):
         federate(two_sites, supervised)
 
 
+def test_what_a_site_cannot_do_is_told_before_anything_else_is_trained(tmp_path, two_sites):
+    settings = {key: value for key, value in SETTINGS.items() if not key.startswith("method#")}
+    files = ("configs/train.json", "configs/methods/supervised.yaml")
+    supervised = plan(tmp_path / "run" / "federated", number=1, files=files, settings=settings)
+    with pytest.raises(InputError, match="no image here is labelled"):
+        compare(two_sites, two_sites[0], supervised, tmp_path / "run", federate)
+    assert not (tmp_path / "run" / "alone").exists()
+
+
+def test_a_part_that_the_settings_switch_off_is_off_in_the_trainings_beside_the_rounds(capfd):
+    with pytest.raises(InputError, match="stopped with exit code 1"):  # the number of epochs is what is refused
+        train_command("training", ["configs/train.json"], {"method#contrast": None, "max_epochs": 0})
+    error = capfd.readouterr().err
+    assert "max_epochs is 0: give a whole number of at least 1" in error and "method#contrast" not in error
+
+
 def test_a_rule_that_wraps_the_network_is_refused(tmp_path, two_sites):
     settings = {key: value for key, value in SETTINGS.items() if not key.startswith("method#")}
     wrapped = plan(tmp_path, files=("configs/train.json", "configs/methods/dmpls.yaml"), settings=settings)
@@ -181,6 +198,10 @@ def test_a_rule_that_wraps_the_network_is_refused(tmp_path, two_sites):
 
 def test_settings_and_plan_are_checked(tmp_path):
     assert parse_settings(["image_size=128", "amp=false", "learning_rate=0.001"])["image_size"] == 128
+    assert parse_settings(["learning_rate=1e-3", "class_names=[a, 1e3x]"]) == {
+        "learning_rate": 0.001,
+        "class_names": ["a", "1e3x"],
+    }
     with pytest.raises(InputError, match="give KEY=VALUE"):
         parse_settings(["image_size"])
     with pytest.raises(InputError, match="max_epochs is given by --rounds"):

@@ -62,11 +62,30 @@ def test_folders_may_be_sites_and_one_needs_images_only(tmp_path, synthetic_set,
     assert sites[1].counts["unlabeled"] == count and "1 file in" in caplog.text
 
 
+def test_a_list_without_masks_may_be_a_site_that_uses_none(tmp_path, synthetic_set):
+    copies = shutil.copytree(synthetic_set / "images", tmp_path / "copies")
+    images = [str(path) for path in sorted(copies.iterdir())]
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "datalist.json").write_text(json.dumps({"unlabeled": images}))
+    for site in (tmp_path / "bare", tmp_path / "bare" / "datalist.json"):
+        sites, _ = write_sites([str(synthetic_set), f"{site}:0"], "", tmp_path / "sites", SETTINGS)
+        assert sites[1].counts == {"training": 0, "unlabeled": len(images), "validation": 0, "test": 0}
+    with pytest.raises(InputError, match="holds no mask at all"):
+        write_sites([str(synthetic_set), f"{tmp_path / 'bare'}:0.5"], "", tmp_path / "sites", SETTINGS)
+
+
 def test_a_folder_with_masks_may_be_a_site_that_uses_none(tmp_path, synthetic_set):
     sites, everything = write_sites([str(synthetic_set), f"{synthetic_set}:0"], "", tmp_path, SETTINGS)
     assert sites[1].counts == sites[0].counts | {"training": 0, "unlabeled": 10, "validation": 0, "test": 0}
     assert everything.counts["test"] == sites[0].counts["test"] > 0
     assert len(load_datalist(str(sites[1].datalist), without_masks=True)["unlabeled"]) == 10
+    whole = load_datalist(str(everything.datalist))  # what the trained networks are judged on
+    assert (len(whole["training"]), len(whole["unlabeled"])) == (10, 0)
+
+
+def test_an_image_that_a_site_holds_out_is_not_trained_on_at_another(tmp_path, synthetic_set):
+    with pytest.raises(InputError, match="is a training image at one site and a (validation|test) image at another"):
+        write_sites([str(synthetic_set), f"{synthetic_set / 'images'}:0"], "", tmp_path, SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,20 @@ def test_bad_input_ends_both_processes_with_one_sentence(tmp_path, synthetic_set
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
+def test_a_run_of_one_process_is_not_resumed_by_two(tmp_path, synthetic_set):
+    settings = {**QUICK, "dataset_dir": str(synthetic_set), "max_epochs": 1, "output_dir": str(tmp_path)}
+    in_one_process(["configs/train.json"], "training", **settings)
+    record = json.loads((tmp_path / "run.json").read_text())
+    del record["process"]  # this one, which is not at an end
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    before = (tmp_path / "latest.pt").read_bytes()
+    done = run(bundle("training", TRAIN, **settings, resume="true"))
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode != 0 and len(sentences) == 1, done.stderr[-3000:]
+    assert f"processes was 1 in the run in {tmp_path} and is 2 now" in sentences[0]
+    assert "rank1]:" not in done.stderr and (tmp_path / "latest.pt").read_bytes() == before
+
+
 @pytest.mark.parametrize(("files", "run_id"), [(TRAIN, "training"), (EVALUATE, "evaluating")])
 def test_several_processes_without_torchrun_are_told_how_to_start(tmp_path, synthetic_set, files, run_id):
     command = bundle(run_id, files, **QUICK, dataset_dir=synthetic_set, output_dir=tmp_path / "run")

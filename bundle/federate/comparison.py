@@ -24,13 +24,15 @@ def compare(
     """Trains and evaluates what is missing, writes ``table.csv`` and ``table.md``, and returns the latter.
 
     A site alone, and all images in one place, are trained by the bundle's ordinary command, for as many iterations as
-    a site makes in the federation. All are judged on the test images of all sites.
+    a site makes in the federation. All are judged on the test images of all sites. The federation comes first: what a
+    site or the rule cannot do is told before any other training.
     """
+    together = evaluate(federate(sites, plan), everything, plan)
     rows = []
     for site in [site for site in sites if site.counts["training"]] if alone else []:
         weights = train(site, plan, output / "alone" / site.name)
         rows.append(row(f"{site.name} alone", site, evaluate(weights, everything, plan)))
-    rows.append(row(f"{len(sites)} sites federated", everything, evaluate(federate(sites, plan), everything, plan)))
+    rows.append(row(f"{len(sites)} sites federated", everything, together))
     if alone:
         weights = train(everything, plan, output / "centralised")
         rows.append(row("centralised", everything, evaluate(weights, everything, plan)))

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def write_sites(
         The sites, and the site that holds everything.
 
     Raises:
-        InputError: a spec is none, a config does not exist, or no site has a mask.
+        InputError: a spec is none, a config does not exist, no site has a mask, or two share images on different sides
+            of the split.
     """
     pairs = [split_spec(spec) for spec in specs]
     common = reading(files, settings)
@@ -91,8 +93,27 @@ def write_sites(
     if not data:
         lists = [named(one, f"site{n}") for n, one in enumerate(lists, 1)]
     sites = [write_site(f"site{n}", one, folder) for n, one in enumerate(lists, 1)]
-    everything = {part: list({item["image"]: item for one in lists for item in one[part]}.values()) for part in LISTS}
-    return sites, write_site("all", everything, folder)
+    return sites, write_site("all", joined(lists), folder)
+
+
+def joined(lists: Sequence[Lists]) -> Lists:
+    """The images of all sites, each once: one that has a mask at any of them is no unlabelled one.
+
+    Raises:
+        InputError: a site trains on what another holds out.
+    """
+    everything = {part: {item["image"]: item for one in lists for item in one[part]} for part in LISTS}
+    for image in everything["training"]:
+        everything["unlabeled"].pop(image, None)
+    sides = {"training": everything["training"] | everything["unlabeled"]}
+    sides |= {part: everything[part] for part in ("validation", "test")}
+    for first, second in combinations(sides, 2):
+        for image in sides[first].keys() & sides[second].keys():
+            raise InputError(
+                f"--sites: {image} is a {first} image at one site and a {second} image at another: give sites that "
+                "share no image, or one folder split alike."
+            )
+    return {part: list(items.values()) for part, items in everything.items()}
 
 
 def reading(files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +185,7 @@ def dealt(pairs: Sequence[tuple[str, float | None]], data: str, common: Mapping[
 
 
 def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> Lists:
-    """The lists of a site that has a folder; with ratio 0 a folder of images will do."""
+    """The lists of a site that has a folder; with ratio 0 a folder of images, or a list without masks, will do."""
     folder = Path(text)
     if ratio == 0 and folder.is_dir():
         images = folder / "images" if (folder / "images").is_dir() else folder
@@ -173,7 +194,7 @@ def own_lists(text: str, ratio: float | None, common: Mapping[str, Any]) -> List
             tell_masks(masks)
             bare = [{"key": key, "image": str(path.absolute()), "group": key} for key, path in found.items()]
             return {"training": [], "unlabeled": bare, "validation": [], "test": []}
-    lists = read_lists(text, common)
+    lists = read_lists(text, {**common, "without_masks": ratio == 0})
     if ratio is None:
         return lists
     return labelled_part(lists["training"] + lists["unlabeled"], ratio) | held_out(lists, ratio)

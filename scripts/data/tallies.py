@@ -169,7 +169,8 @@ class MaskTally:
         counts = other.counts.copy()
         if not as_binary:
             counts[[1, IGNORE_INDEX]] = counts[[IGNORE_INDEX, 1]]
-        both = MaskTally(self.masks + other.masks, self.empty + other.empty, self.counts + counts)
+        empty = other.empty if as_binary else other.masks
+        both = MaskTally(self.masks + other.masks, self.empty + empty, self.counts + counts)
         for source in (self, other) if as_binary else (self,):
             for mine, theirs in ((both.pixels, source.pixels), (both.square_mm, source.square_mm)):
                 for k, sizes in theirs.items():

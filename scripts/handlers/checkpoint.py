@@ -147,12 +147,13 @@ class Checkpoints:
         """Continue where ``latest.pt`` was written.
 
         Raises:
-            InputError: no such file, damaged, or of another network or rule.
+            InputError: no such file, damaged, or of another network, rule or number of processes.
         """
         content = distributed.from_main(lambda: load_checkpoint(self.latest))
         for name, part in self.parts(engine).items():
             if name in content or name not in engine.stateful:  # a handler that is new, as patience, counts afresh
                 self.load_part(name, part, content)
+        distributed.from_main(lambda: self.check_processes(len(content["random"])))
         engine.state.epoch, engine.state.iteration = content["epoch"], content["iteration"]
         engine.data_loader.seek(content["iteration"])
         engine.history[:] = content["history"]
@@ -162,6 +163,18 @@ class Checkpoints:
             self.validator.state.best_metric_epoch = content["best_metric_epoch"]
         set_random_state(content["random"][distributed.rank()])
         logger.info("resumed from %s after epoch %d of %d", self.latest, engine.state.epoch, engine.state.max_epochs)
+
+    def check_processes(self, before: int) -> None:
+        """As many processes go on as there were: their batches together are the batch, and each has its random numbers.
+
+        Raises:
+            InputError: naming both numbers.
+        """
+        if before != distributed.world_size():
+            raise InputError(
+                f"processes was {before} in the run in {self.latest.parent} and is {distributed.world_size()} now: "
+                "resume with what it was, or give another output_dir"
+            )
 
     def load_part(self, name: str, part: Any, content: Mapping[str, Any]) -> None:
         """Hand one part its state."""

@@ -327,6 +327,16 @@ def test_scribbles_label_the_training_images_only(pairs_set):
     ]
 
 
+@pytest.mark.parametrize(("part", "keys"), [("training", ["k0", "k4"]), ("unlabeled", ["k5", "k6"])])
+def test_an_evaluation_judges_by_masks_also_what_learned_from_scribbles(pairs_set, part, keys):
+    root = scribble_set(pairs_set)
+    text = (root / "pairs.csv").read_text()
+    (root / "pairs.csv").write_text(text.replace("masks/k1.png", "").replace("masks/k7.png", ""))
+    datalist = load_datalist(root, label_ratio=2, annotation="scribble", part=part)
+    assert keys_of(datalist, part)[:2] == keys and "k7" not in keys_of(datalist, part)
+    assert all(item["label"].endswith(f"masks/{item['key']}.png") for item in datalist[part])
+
+
 def test_scribbles_that_are_not_used_are_told_of(pairs_set, caplog):
     load_datalist(scribble_set(pairs_set))
     assert "its 11 scribbles are not used: --annotation scribble learns from them" in caplog.text

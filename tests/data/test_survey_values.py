@@ -46,6 +46,15 @@ def test_a_set_of_many_classes_reads_255_as_ignored(root):
     assert numbers["lists"]["test"]["class_pixels"] == [172, 0, 0] and list(numbers["lesions"]) == ["1", "2"]
 
 
+def test_masks_of_0_and_ignored_pixels_are_empty_whether_the_classes_are_given_or_not(root):
+    for key in KEYS:
+        save(np.resize([0, 255], (8, 12)), root / f"masks/{key}.png")
+    save(np.resize([0, 1, 2], (8, 12)), root / "masks/k00.png")
+    given, inferred = report(survey(root, num_classes=3)), report(survey(root))
+    assert given["lists"] == inferred["lists"]
+    assert sum(one["empty_masks"] for one in inferred["lists"].values()) == len(KEYS) - 1
+
+
 def test_a_border_of_255_beside_masks_of_0_and_255_is_found(root):
     values = np.zeros((8, 12))
     values[0], values[2:4] = 255, 1
