@@ -58,7 +58,11 @@ def collect(root: Path) -> dict[str, Any]:
         "networks": list(networks(root / "configs")),
         "rules": list(rules(root / "configs")),
         "configs": sorted(path.relative_to(root).as_posix() for path in (root / "configs").rglob("*.json"))
-        + sorted(path.relative_to(root).as_posix() for path in (root / "configs" / "data").glob("*.yaml")),
+        + sorted(
+            path.relative_to(root).as_posix()
+            for part in ("data", "losses")
+            for path in (root / "configs" / part).glob("*.yaml")
+        ),
     }
 
 

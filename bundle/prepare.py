@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unannotated",
         default="",
         choices=("", *UNANNOTATED),
+        metavar="{" + ",".join(UNANNOTATED) + "}",
         help="what images are that COCO, CVAT, Label Studio or VIA list without an annotation (default: background)",
     )
     parser.add_argument("--values", default="", help="classes of mask values: 85=1,170=2 or '#ff0000=1,#00ff00=2'")

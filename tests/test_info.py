@@ -58,6 +58,12 @@ def test_optional_packages_are_named_with_what_they_are_for(found, tmp_path):
     assert info.optional(project) == [{"for": "magic", "package": "no-such-package", "version": "not installed"}]
 
 
+def test_every_config_is_named(found):
+    named = {entry["config"] for part in ("networks", "rules") for entry in found[part]} | set(found["configs"])
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*") if path.suffix != ".conf"}
+    assert named == {name for name in there if (ROOT / name).is_file()}
+
+
 def test_every_network_is_counted(found):
     networks = by_name(found["networks"])
     assert set(networks) == {"default"} | {path.stem for path in (ROOT / "configs" / "networks").glob("*.yaml")}
