@@ -92,8 +92,9 @@ def write_sites(
         raise InputError("--sites: no site has a mask to learn from: give at least one with masks and a ratio above 0.")
     if not data:
         lists = [named(one, f"site{n}") for n, one in enumerate(lists, 1)]
+    everything = joined(lists)
     sites = [write_site(f"site{n}", one, folder) for n, one in enumerate(lists, 1)]
-    return sites, write_site("all", joined(lists), folder)
+    return sites, write_site("all", everything, folder)
 
 
 def joined(lists: Sequence[Lists]) -> Lists:
