@@ -212,6 +212,14 @@ def test_weights_that_do_not_fit_are_refused(folder):
     assert not (folder.parent / "run").exists() or not list((folder.parent / "run").glob("evaluation/*"))
 
 
+def test_no_untrained_network_is_evaluated(folder):
+    """What an unset variable of a shell gives, and a name that looks like a number."""
+    refused(folder, "ckpt_path is empty: give a path", ckpt_path="")
+    refused(folder, "ckpt_path came as 5, for its name looks like a value: put ./ before it", ckpt_path=5)
+    refused(folder, "output_dir is empty: give a path", results_dir="")
+    assert not (folder.parent / "run" / "evaluation").exists()
+
+
 def test_bad_data_is_named_before_the_evaluation(folder):
     (folder / "images" / "e.png").write_bytes((folder / "images" / "e.png").read_bytes()[:60])
     refused(folder, "e.png")

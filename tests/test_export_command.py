@@ -153,6 +153,7 @@ def test_a_form_asked_for_that_fails_is_a_failure(unscriptable, tmp_path, capsys
         (["--formats", "onx"], "--formats names 'onx': give some of onnx,int8,torchscript,pt2"),
         (["--formats", "int8"], "pass --calibration with a dataset folder"),
         (["--weights", "none.pt"], "no checkpoint none.pt"),
+        (["--weights", ""], "the path of the weights is empty"),
         (["--num_classes", "3"], "the file has 2 classes, the network 3: pass --num_classes 2"),
         (["--num_classes", "1"], "num_classes"),
         (["--image_size", "small"], "image_size"),
