@@ -203,6 +203,16 @@ def test_an_evaluation_is_not_replaced_unasked(folder):
     assert json.loads((results / "metrics.json").read_text())["images"] == 3
 
 
+def test_overlays_of_an_inference_in_the_same_folder_are_kept(folder):
+    results = folder.parent / "masks"
+    (results / "overlays").mkdir(parents=True)
+    for name in ("a.png", "worst_1_old.png"):
+        (results / "overlays" / name).write_bytes(b"")
+    evaluate(folder, results_dir=str(results))
+    names = {path.name for path in (results / "overlays").iterdir()}
+    assert "a.png" in names and "worst_1_old.png" not in names and len(names) > 1
+
+
 def test_weights_that_do_not_fit_are_refused(folder):
     run = folder.parent / "other"
     refused(folder, "has 4 classes, the network 2: pass --num_classes 4", ckpt_path=weights(run / "model.pt", 4))
