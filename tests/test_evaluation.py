@@ -213,6 +213,19 @@ def test_overlays_of_an_inference_in_the_same_folder_are_kept(folder):
     assert "a.png" in names and "worst_1_old.png" not in names and len(names) > 1
 
 
+def test_training_images_are_scored_with_their_masks_where_scribbles_were_learned(folder):
+    (folder / "scribbles").mkdir()
+    for key in "ab":
+        strokes = np.full((SIZE[1], SIZE[0]), 2, np.uint8)
+        strokes[0], strokes[5, 32:48] = 0, 1
+        Image.fromarray(strokes).save(folder / "scribbles" / f"{key}.png")
+    lines = [f"images/{key}.png,masks/{key}.png,{f'scribbles/{key}.png' if key in 'ab' else ''}" for key in "abcdef"]
+    (folder / "pairs.csv").write_text("\n".join(["image,mask,scribble", *lines]))
+    results = evaluate(folder, part="training", annotation="scribble", ignore_value=2)
+    with open(results / "per_image.csv", newline="") as file:
+        assert {row["key"]: row["reference_pixels"] for row in csv.DictReader(file)} == {"a": "160", "b": "160"}
+
+
 def test_weights_that_do_not_fit_are_refused(folder):
     run = folder.parent / "other"
     refused(folder, "has 4 classes, the network 2: pass --num_classes 4", ckpt_path=weights(run / "model.pt", 4))

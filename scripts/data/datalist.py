@@ -70,7 +70,7 @@ def load_datalist(
         without_masks: a folder that holds no mask at all is a list of unlabelled images (a federated site), not an
             error.
         part: what an evaluation scores. Only this part is needed then; with ``all`` every image with a mask is of
-            ``test``, however the folder is split; with ``unlabeled`` that list has its masks. Empty: a training.
+            ``test``, however the folder is split; ``training`` and ``unlabeled`` have their masks. Empty: a training.
 
     Returns:
         Lists ``training``, ``unlabeled``, ``validation`` and ``test`` of items with the strings ``key``, ``group``,
@@ -126,9 +126,9 @@ def load_datalist(
         pinned = collection.ordered and label_seed is None
         order = training_order(sides["train"], pinned, seed if label_seed is None else label_seed)
         chosen = _choose_labelled(order, label_ratio, annotated)
-        if part == UNLABELED:
-            left = {item["key"] for item in chosen["unlabeled"]}
-            chosen["unlabeled"] = [item for item in order if item["key"] in left and "label" in item]
+        if part in chosen:  # scores are of masks, also where the training used scribbles or left masks out
+            keys = {item["key"] for item in chosen[part]}
+            chosen[part] = [item for item in order if item["key"] in keys and "label" in item]
     datalist = chosen | {"validation": sides["val"], "test": sides["test"]}
     unused = len(collection.items) - sum(map(len, datalist.values()))
     if unused:
