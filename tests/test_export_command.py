@@ -114,6 +114,13 @@ def test_overwrite_replaces(small, tmp_path):
     assert (tmp_path / "model.ts").read_bytes() != b"old"
 
 
+def test_an_output_that_takes_no_files_is_told_before_the_work(small, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["export", "--output", str(tmp_path / "file" / "out"), "--formats", "torchscript", *small[1]]) == 2
+    printed = capsys.readouterr()
+    assert "out cannot be written (Not a directory): make it writable" in printed.err and "model.ts" not in printed.out
+
+
 class Unscriptable(UNet):
     """A network that TorchScript cannot take: it knows no generator."""
 
