@@ -28,7 +28,7 @@ from scripts import export, overrides
 from scripts.data import load_datalist
 from scripts.data.checks import PATIENCE, check_images
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, check_writable
 from scripts.handlers import StrictCheckpointLoader
 from scripts.handlers.weights import patterns_of
 from scripts.run.environment import installed
@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "int8" in formats:
         patterns = patterns_of(arguments.weights, arguments.calibration, arguments.group_pattern)
         images = calibration_images(arguments.calibration, parser, settings, patterns)
+    check_writable(output, "output")
     contents, report, left_out = {}, {}, {}
     for form, export_it in exporters(network, settings, images).items():
         name = FILES[form]

@@ -21,6 +21,7 @@ from bundle.package import METADATA, WEIGHTS
 from bundle.training_command import bundle_command, config_list
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.handlers.weights import is_trained_on, run_of
 from scripts.report import duration
 from scripts.run.folder import BEST, HISTORY, LATEST, RUN_FILE
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", required=True, metavar="DATASET", help="dataset folder; its test images judge the weights"
     )
     parser.add_argument("--name", required=True, help="of the data with their licence, for the model card")
-    parser.add_argument("--output", required=True, metavar="DIR", help="of the run; one that was cut goes on there")
+    parser.add_argument("--output", required=True, metavar="DIR", help="of the run; the same one goes on there")
     parser.add_argument("--config", nargs="*", default=[], metavar="FILE", help="overlays, as configs/data/*.yaml")
     parser.add_argument(
         "--settings", nargs="*", default=[], metavar="KEY=VALUE", help="of training, as label_ratio=0.1"
@@ -66,9 +67,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_fit(arguments.config, settings)
     output, data = Path(arguments.output).resolve(), str(Path(arguments.data).resolve())
     train = ["configs/train.json", *arguments.config]
-    if not finished(output):
-        resume = {"resume": "true"} if (output / LATEST).is_file() else {}
-        demo.bundle("training", train, {**settings, "dataset_dir": data, "output_dir": output, **resume})
+    # a run that has ended is resumed too, to nothing: the training refuses one of other settings
+    check_data(output, data)
+    resume = {"resume": "true"} if any((output / name).is_file() for name in (LATEST, HISTORY)) else {}
+    demo.bundle("training", train, {**settings, "dataset_dir": data, "output_dir": output, **resume})
     evaluation = {**settings, "dataset_dir": data, "output_dir": output, "ckpt_path": output / BEST}
     demo.bundle("evaluating", [*train, "configs/evaluate.json"], {**evaluation, "overwrite": "true"})
     metrics = json.loads((output / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
@@ -98,11 +100,17 @@ def check_fit(config: list[str], settings: Mapping[str, str]) -> None:
         raise InputError("the shared weights are those of the network of configs/inference.json: leave its overlay out")
 
 
-def finished(output: Path) -> bool:
-    """Whether the training in the folder has come to its last epoch."""
-    record = output / RUN_FILE
-    epochs = json.loads(record.read_text(encoding="utf-8"))["parameters"]["max_epochs"] if record.is_file() else 1
-    return len(rows(output)) >= epochs
+def check_data(output: Path, data: str) -> None:
+    """Refuses a run on other data, which may have images of the same names.
+
+    Raises:
+        InputError: naming both.
+    """
+    before = run_of(str(output / BEST)).get("parameters", {})
+    if before and not is_trained_on(before, data):
+        raise InputError(
+            f"the run in {output} is on {before.get('dataset_dir')}, not on {data}: give that data, or another --output"
+        )
 
 
 def rows(output: Path) -> list[dict[str, str]]:

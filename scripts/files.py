@@ -79,6 +79,8 @@ def load_checkpoint(path: str | os.PathLike) -> Any:
     Raises:
         InputError: missing, truncated, or not a file of that kind.
     """
+    if not str(path):  # an unset variable of a shell
+        raise InputError("the path of the weights is empty: name the model.pt of a run")
     if not Path(path).is_file():
         raise InputError(f"no checkpoint {path}: check the path, or train first")
     try:

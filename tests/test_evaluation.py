@@ -203,6 +203,29 @@ def test_an_evaluation_is_not_replaced_unasked(folder):
     assert json.loads((results / "metrics.json").read_text())["images"] == 3
 
 
+def test_overlays_of_an_inference_in_the_same_folder_are_kept(folder):
+    results = folder.parent / "masks"
+    (results / "overlays").mkdir(parents=True)
+    for name in ("a.png", "worst_1_old.png"):
+        (results / "overlays" / name).write_bytes(b"")
+    evaluate(folder, results_dir=str(results))
+    names = {path.name for path in (results / "overlays").iterdir()}
+    assert "a.png" in names and "worst_1_old.png" not in names and len(names) > 1
+
+
+def test_training_images_are_scored_with_their_masks_where_scribbles_were_learned(folder):
+    (folder / "scribbles").mkdir()
+    for key in "ab":
+        strokes = np.full((SIZE[1], SIZE[0]), 2, np.uint8)
+        strokes[0], strokes[5, 32:48] = 0, 1
+        Image.fromarray(strokes).save(folder / "scribbles" / f"{key}.png")
+    lines = [f"images/{key}.png,masks/{key}.png,{f'scribbles/{key}.png' if key in 'ab' else ''}" for key in "abcdef"]
+    (folder / "pairs.csv").write_text("\n".join(["image,mask,scribble", *lines]))
+    results = evaluate(folder, part="training", annotation="scribble", ignore_value=2)
+    with open(results / "per_image.csv", newline="") as file:
+        assert {row["key"]: row["reference_pixels"] for row in csv.DictReader(file)} == {"a": "160", "b": "160"}
+
+
 def test_weights_that_do_not_fit_are_refused(folder):
     run = folder.parent / "other"
     refused(folder, "has 4 classes, the network 2: pass --num_classes 4", ckpt_path=weights(run / "model.pt", 4))
@@ -210,6 +233,14 @@ def test_weights_that_do_not_fit_are_refused(folder):
     (run / "run.json").write_text(json.dumps({"parameters": {"image_size": 128}}))
     refused(folder, "trained with image_size 128", ckpt_path=str(run / "model.pt"))
     assert not (folder.parent / "run").exists() or not list((folder.parent / "run").glob("evaluation/*"))
+
+
+def test_no_untrained_network_is_evaluated(folder):
+    """What an unset variable of a shell gives, and a name that looks like a number."""
+    refused(folder, "ckpt_path is empty: give a path", ckpt_path="")
+    refused(folder, "ckpt_path came as 5, for its name looks like a value: put ./ before it", ckpt_path=5)
+    refused(folder, "output_dir is empty: give a path", results_dir="")
+    assert not (folder.parent / "run" / "evaluation").exists()
 
 
 def test_bad_data_is_named_before_the_evaluation(folder):

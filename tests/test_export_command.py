@@ -114,6 +114,13 @@ def test_overwrite_replaces(small, tmp_path):
     assert (tmp_path / "model.ts").read_bytes() != b"old"
 
 
+def test_an_output_that_takes_no_files_is_told_before_the_work(small, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["export", "--output", str(tmp_path / "file" / "out"), "--formats", "torchscript", *small[1]]) == 2
+    printed = capsys.readouterr()
+    assert "out cannot be written (Not a directory): make it writable" in printed.err and "model.ts" not in printed.out
+
+
 class Unscriptable(UNet):
     """A network that TorchScript cannot take: it knows no generator."""
 
@@ -153,6 +160,7 @@ def test_a_form_asked_for_that_fails_is_a_failure(unscriptable, tmp_path, capsys
         (["--formats", "onx"], "--formats names 'onx': give some of onnx,int8,torchscript,pt2"),
         (["--formats", "int8"], "pass --calibration with a dataset folder"),
         (["--weights", "none.pt"], "no checkpoint none.pt"),
+        (["--weights", ""], "the path of the weights is empty"),
         (["--num_classes", "3"], "the file has 2 classes, the network 3: pass --num_classes 2"),
         (["--num_classes", "1"], "num_classes"),
         (["--image_size", "small"], "image_size"),

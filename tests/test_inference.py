@@ -249,6 +249,14 @@ def test_weights_of_other_classes_are_refused(folder):
     refused(folder, "no checkpoint", ckpt_path=str(folder.parent / "none.pt"))
 
 
+def test_an_empty_path_is_refused(folder):
+    """An unset variable of a shell: a network without weights would mark anything, and masks would lie anywhere."""
+    Image.fromarray(scene()[0]).save(folder / "a.png")
+    for name in ("ckpt_path", "output_dir"):
+        refused(folder, f"{name} is empty: give a path", **{name: ""})
+    assert not (folder.parent / "out").exists()
+
+
 def test_masks_are_not_replaced_unasked(folder):
     Image.fromarray(scene()[0]).save(folder / "a.png")
     out = predict(folder)

@@ -182,6 +182,7 @@ def test_nothing_is_replaced(tmp_path, capsys):
     [
         (["--input", "none.mp4"], "--input none.mp4 does not exist"),
         (["--weights", "none.pt"], "no checkpoint none.pt"),
+        (["--weights", ""], "the path of the weights is empty"),
         (["--weights", "none.onnx"], "there is no ONNX model none.onnx"),
         (["--weights", "none.onnx", "--config", *WRAPPED], "there is no ONNX model none.onnx"),
         (["--output", ""], "--output is '': name a new video or folder"),

@@ -5,6 +5,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -77,6 +78,25 @@ def test_the_metadata_name_data_classes_and_scores(shared):
 
 def test_what_a_person_still_has_to_read_is_said(shared):
     assert "docs/data_license.txt" in shared[2] and "then commit" in shared[2]
+
+
+@pytest.mark.parametrize("other", ["data", "settings"])
+def test_weights_of_another_run_are_not_given_for_those_asked_for(shared, synthetic_set, tmp_path, other):
+    """``make weights`` has one folder for all its runs."""
+    clone, run, _ = shared
+    data = synthetic_set
+    if other == "data":
+        data = tmp_path / "same names"
+        shutil.copytree(synthetic_set, data)
+    settings = QUICK if other == "data" else [*QUICK, "learning_rate=0.5"]
+    before = (clone / "models" / "model.pt").read_bytes(), section(clone)
+    command = [sys.executable, "-W", "ignore", "-m", "bundle", "weights", "--data", str(data), "--name", "Other frames"]
+    command += ["--output", str(run), "--config", "configs/data/dsb2018.yaml", "--settings", *settings]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    told = f"is on {synthetic_set}, not on {data}" if other == "data" else "learning_rate was 0.001 in the run"
+    assert done.returncode == 2 and told in done.stderr
+    assert ((clone / "models" / "model.pt").read_bytes(), section(clone)) == before
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def load_datalist(
         pinned = collection.ordered and label_seed is None
         order = training_order(sides["train"], pinned, seed if label_seed is None else label_seed)
         chosen = _choose_labelled(order, label_ratio, annotated)
-        if part in chosen:  # is judged by its masks, also where scribbles were learnt from
+        if part in chosen:  # scores are of masks, also where the training used scribbles or left masks out
             keys = {item["key"] for item in chosen[part]}
             chosen[part] = [item for item in order if item["key"] in keys and "label" in item]
     datalist = chosen | {"validation": sides["val"], "test": sides["test"]}

@@ -32,6 +32,7 @@ from scripts.run.environment import describe_device, versions
 from scripts.switches import as_bool
 
 CONFUSION = "confusion.csv"
+KINDS = ("best", "median", "worst")
 logger = logging.getLogger("less_net")
 
 SCORED_AT = {
@@ -195,7 +196,7 @@ class EvaluationResults:
         """Writes the overlays, the two sheets and the confusion table."""
         dice, overlays = metrics.image_dice(confusion), self.folder / "overlays"
         chosen = choose_cases(dice, metrics.has_lesion(confusion), self.cases)
-        for old in overlays.glob("*.png"):
+        for old in [path for kind in KINDS for path in overlays.glob(f"{kind}_*_*.png")]:  # not those of an inference
             old.unlink()
         rows: dict[str, list[pictures.Case]] = {}
         for kind, indices in chosen.items():
@@ -238,7 +239,7 @@ def choose_cases(dice: Tensor, lesion: Tensor, count: int) -> dict[str, list[int
     best = [i for i in ranked[::-1] if i not in worst][:count]
     others = [rank for rank, i in enumerate(ranked) if i not in worst and i not in best]
     middle = sorted(sorted(others, key=lambda rank: abs(rank - len(ranked) // 2))[:count], reverse=True)
-    chosen = {"best": best, "median": [ranked[rank] for rank in middle], "worst": worst}
+    chosen = dict(zip(KINDS, (best, [ranked[rank] for rank in middle], worst)))
     return {kind: indices for kind, indices in chosen.items() if indices}
 
 

@@ -38,7 +38,7 @@ class StrictCheckpointLoader:
     name lets MONAI's federated client recognise and disable it.)
 
     Args:
-        path: file with the network's state dict, as training writes it (``model.pt``); None or "" loads nothing.
+        path: file with the network's state dict, as training writes it (``model.pt``); None loads nothing.
         network: the network to load into.
         expected: parameters of this run by config key, for example image_size, in_channels, num_classes.
             ``dataset_dir`` among them is not compared, but where it is that of the training, so must be the patterns
@@ -71,7 +71,7 @@ class StrictCheckpointLoader:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:
-        if not self.path:
+        if self.path is None:
             return
         if self.latest and distributed.from_main(self.latest.is_file):
             return  # the file that the run began with may be gone by now

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 from contextlib import suppress
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,15 @@ def check_output(folder: Path, resume: bool) -> None:
 
 
 def is_of_run(checkpoint: str | Path, folder: str | Path) -> bool:
-    """Whether a checkpoint lies in the folder of a run, or did under a folder of that name before it was moved."""
-    held = Path(checkpoint).absolute().parent
-    return held.resolve() == Path(folder).resolve() or held.name == Path(folder).absolute().name
+    """Whether a checkpoint lies in the folder of a run, or did under a folder of that name before it was moved.
+
+    One that is still elsewhere is of a run of that name there, unless that was copied.
+    """
+    path, here = Path(checkpoint).absolute(), Path(folder).absolute()
+    if path.parent.resolve() == here.resolve():
+        return True
+    moved = not path.is_file() or (here / path.name).is_file() and cmp(path, here / path.name, shallow=False)
+    return path.parent.name == here.name and moved
 
 
 def this_process() -> dict[str, Any]:

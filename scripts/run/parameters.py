@@ -58,13 +58,17 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def check_path(name: str, value: Any) -> None:
-    """Refuse a path that the command line took for a number or a list.
+    """Refuse a path that the command line took for a number or a list, and an empty one.
+
+    An unset variable of a shell is empty. Only ``dataset_dir`` may be, which then is the embedded set.
 
     Raises:
         InputError: naming the parameter, its value and how to write it.
     """
     if value is not None and not isinstance(value, (str, Path)):
         raise InputError(f"{name} came as {value!r}, for its name looks like a value: put ./ before it")
+    if value == "" and name != "dataset_dir":
+        raise InputError(f"{name} is empty: give a path, or leave it out")
 
 
 def check_annotation(annotation: Any, rule: LearningRule | None) -> None:

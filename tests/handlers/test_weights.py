@@ -61,6 +61,8 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match="cut.pt"):
         StrictCheckpointLoader(str(tmp_path / "cut.pt"), a_network())()
+    with pytest.raises(InputError, match="the path of the weights is empty: name the model.pt"):
+        StrictCheckpointLoader("", a_network())()
     latest = saved(tmp_path / "latest.pt", {"network": a_network().state_dict(), "epoch": 3})
     with pytest.raises(InputError, match="latest.pt holds no network weights alone: give the model.pt"):
         StrictCheckpointLoader(latest, a_network())()

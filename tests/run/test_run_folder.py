@@ -181,5 +181,11 @@ def test_whose_weights_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for own in (mine / "model.pt", "output/mine/latest.pt", "output/other/../mine/model.pt", "/before/mine/model.pt"):
         assert is_of_run(own, mine) and is_of_run(own, "output/mine")
+    elsewhere = tmp_path / "elsewhere" / "mine" / "model.pt"
+    elsewhere.parent.mkdir(parents=True)
+    for content in (b"theirs", b"mine"):
+        elsewhere.write_bytes(content)
+        (mine / "model.pt").write_bytes(b"mine")
+        assert is_of_run(elsewhere, mine) == (content == b"mine")  # another run of that name, or a copy of this one
     for other in ("models/model.pt", tmp_path / "output" / "model.pt", "output/mine2/model.pt", "model.pt"):
         assert not is_of_run(other, mine)

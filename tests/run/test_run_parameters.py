@@ -57,6 +57,8 @@ ONLY_LOGITS = {"_target_": "tests.tiny.TinyNetwork"}
         ),
         ({"network_def": {"_target_": "broken_network.Net"}}, "network_def: broken_network.Net cannot be imported"),
         ({"output_dir": 20240105}, "output_dir came as 20240105, for its name looks like a value: put ./ before it"),
+        ({"output_dir": ""}, "output_dir is empty: give a path, or leave it out"),
+        ({"initial_weights": ""}, "initial_weights is empty: give a path, or leave it out"),
         ({"method": "mean_teacher"}, "method is 'mean_teacher', but it is a section of the config: add the overlay"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
