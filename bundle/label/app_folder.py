@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from bundle.assignments import yaml_assignments
-from scripts.class_names import default_class_names
+from scripts.class_names import class_names_or_default
 from scripts.errors import InputError
-from scripts.files import load_checkpoint
-from scripts.handlers.weights import wrappers
+from scripts.files import atomic_save, load_checkpoint
+from scripts.handlers.weights import StrictCheckpointLoader, first_difference, wrappers
 from scripts.overrides import ELSEWHERE, MONAI_KEYS, referenced
 from scripts.run.folder import RUN_FILE
 
@@ -29,15 +31,18 @@ CONFIGS = ("train.json", "evaluate.json", "inference.json")
 QUICK = ["epoch_length=50"]
 FROM_RUN = ("image_size", "in_channels", "num_classes")
 
+logger = logging.getLogger("less_net")
+
 
 @dataclass
 class Settings:
     """What a new app is made from.
 
     Attributes:
-        weights: ``model.pt`` of a training; where its ``run.json`` lies beside it, size, channels, classes and
-            network are those of the run. None: the weights of this bundle.
-        classes: names of the foreground classes, which clients show.
+        weights: ``model.pt`` of a training; where its ``run.json`` lies beside it, size, channels, classes with their
+            names and network are those of the run. None: the weights of this bundle, or random ones for another
+            network or other classes than theirs.
+        classes: names of the foreground classes, which clients show; empty: those of run or overlay.
         overlays: config files laid over ``train.json``, and over ``inference.json`` as far as it reads their keys.
         values: ``key=value`` for the configs that have the key; the value is read as YAML.
     """
@@ -64,7 +69,7 @@ def build_app(app: Path, settings: Settings) -> None:
     """Makes the folder: ``main.py``, ``lib/`` and ``model/<name>/`` with configs, scripts and weights.
 
     Raises:
-        InputError: the folder is in use, a setting is wrong, or the weights cannot be read.
+        InputError: the folder is in use, a setting is wrong, or the weights cannot be read or do not fit.
     """
     if app.exists() and (not app.is_dir() or any(app.iterdir())):
         raise InputError(f"--app {app} exists and is no app of this bundle: name another folder")
@@ -76,6 +81,7 @@ def build_app(app: Path, settings: Settings) -> None:
         model = part / "model" / name
         copy_bundle(model, settings.weights)
         write_configs(model / "configs", settings)
+        fit_weights(model, settings.weights)
         if app.exists():
             app.rmdir()
         part.rename(app)
@@ -115,6 +121,7 @@ def write_configs(folder: Path, settings: Settings) -> None:
     values = {
         **yaml_assignments(QUICK, "--set"),
         **values_of_run(settings.weights),
+        **({"class_names": ["background", *settings.classes]} if settings.classes else {}),
         **yaml_assignments(settings.values, "--set"),
     }
     if values.get("plane", "auto") != "auto":
@@ -212,6 +219,8 @@ def values_of_run(weights: Path | None) -> dict[str, Any]:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         known = {key: content["parameters"][key] for key in FROM_RUN}
+        if content["parameters"].get("class_names"):
+            known["class_names"] = content["parameters"]["class_names"]
         return known | {"network_def": content["definitions"]["network_def"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record} is damaged ({error}): remove it to go without") from error
@@ -231,6 +240,37 @@ def check_wrapper(inference: dict, weights: Path | None) -> None:
             )
 
 
+def fit_weights(model: Path, given: Path | None) -> None:
+    """Sees to it that the server's network can load the app's weights; where none were given and those of the bundle
+    are of another network or other classes, it starts with random ones.
+
+    Raises:
+        InputError: the given weights do not fit.
+    """
+    parser = ConfigParser(ConfigParser.load_config_file(model / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(model), "device": "cpu"})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = parser.get_parsed_content("network")
+    if given:
+        sizes = {key: parser.get_parsed_content(key) for key in ("num_classes", "in_channels")}
+        try:
+            StrictCheckpointLoader(str(given), network, sizes)()
+        except InputError as error:  # it names the option of a run
+            text = str(error)
+            for key in sizes:
+                text = text.replace(f"--{key} ", f"--set {key}=")
+            raise InputError(text) from error
+        return
+    path = model / "models" / "model.pt"
+    if first_difference(load_checkpoint(path), network.state_dict()):
+        atomic_save(path, network.state_dict())
+        logger.warning(
+            "the bundle has no weights of this network: it starts with random ones, whose masks mean nothing before "
+            "a training; --weights <run>/model.pt starts with yours"
+        )
+
+
 def describe(metadata: dict, train: dict, classes: Sequence[str]) -> None:
     """Puts sizes and the names of the classes into the metadata, from which MONAI Label takes the labels.
 
@@ -238,9 +278,9 @@ def describe(metadata: dict, train: dict, classes: Sequence[str]) -> None:
         InputError: there are more or fewer names than classes.
     """
     count = train["num_classes"]
-    names = ["background", *classes] if classes else default_class_names(count)
-    if len(names) != count:
-        raise InputError(f"--classes names {len(names) - 1} classes, but num_classes is {count} with the background")
+    if classes and len(classes) + 1 != count:
+        raise InputError(f"--classes names {len(classes)} classes, but num_classes is {count} with the background")
+    names = class_names_or_default(train["class_names"], count)
     size = train["image_size"]
     size = list(size) if isinstance(size, (list, tuple)) else [size, size]
     formats = metadata["network_data_format"]

@@ -17,6 +17,9 @@ from bundle.label.app_folder import Settings, build_app, model_name
 from bundle.label.server import Server, free_port
 from bundle.label_loop_curve import Row, draw, means, write_rows
 from scripts.errors import InputError
+from scripts.files import atomic_save
+from scripts.handlers import StrictCheckpointLoader
+from scripts.networks import CoarseRefined, LESSNet, UNet
 from tests.folders import pairs, save
 from tests.test_configs import OVERLAYS, walk
 from tests.tiny import ROOT
@@ -24,6 +27,11 @@ from tests.tiny import ROOT
 
 def config(app, name="train.json") -> dict:
     return json.loads((app / "model" / model_name(app) / "configs" / name).read_text())
+
+
+def shown_names(app) -> list:
+    """The names of the classes that a client is given."""
+    return list(config(app, "metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"].values())
 
 
 def test_an_app_holds_the_bundle_and_works_alone(tmp_path):
@@ -86,15 +94,37 @@ def test_an_overlay_goes_on_from_another_one_and_settings_from_both(tmp_path):
         build_app(tmp_path / "other", Settings(overlays=[*overlays, tmp_path / "unread.yaml"]))
 
 
-def test_weights_bring_their_size_and_network(tmp_path):
-    (tmp_path / "model.pt").write_bytes((ROOT / "models" / "model.pt").read_bytes())
-    parameters = {"image_size": [96, 64], "in_channels": 1, "num_classes": 2}
+def test_weights_bring_their_size_network_and_names(tmp_path):
+    atomic_save(tmp_path / "model.pt", UNet(1, 2).state_dict())
+    names = ["background", "polyp"]
+    parameters = {"image_size": [96, 64], "in_channels": 1, "num_classes": 2, "class_names": names}
     network = {"_target_": "scripts.networks.UNet", "in_channels": "@in_channels", "out_channels": "@num_classes"}
     record = {"parameters": parameters, "definitions": {"network_def": network}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     build_app(tmp_path / "app", Settings(weights=tmp_path / "model.pt"))
     made = config(tmp_path / "app", "inference.json")
     assert (made["image_size"], made["in_channels"], made["network_def"]) == ([96, 64], 1, network)
+    assert shown_names(tmp_path / "app") == made["class_names"] == names
+    build_app(tmp_path / "other", Settings(weights=tmp_path / "model.pt", classes=["bleeding"]))
+    assert shown_names(tmp_path / "other") == config(tmp_path / "other")["class_names"] == ["background", "bleeding"]
+    build_app(tmp_path / "third", Settings(overlays=[ROOT / "configs" / "data" / "dsb2018.yaml"]))
+    assert shown_names(tmp_path / "third") == ["background", "nucleus"]
+
+
+def test_without_weights_for_its_network_an_app_starts_with_random_ones_that_load(tmp_path, caplog):
+    """The server's inference and its trainings load them strictly."""
+    build_app(tmp_path / "app", Settings(values=["num_classes=3"], classes=["vessel", "lesion"]))
+    assert "it starts with random ones, whose masks mean nothing before a training" in caplog.text
+    StrictCheckpointLoader(str(next((tmp_path / "app" / "model").glob("*/models/model.pt"))), LESSNet(3, 3))()
+
+
+def test_weights_that_do_not_fit_the_app_are_refused(tmp_path):
+    with pytest.raises(InputError, match="has 2 classes, the network 3: pass --set num_classes=2"):
+        build_app(tmp_path / "app", Settings(weights=ROOT / "models" / "model.pt", values=["num_classes=3"]))
+    with pytest.raises(InputError, match="does not fit the network: .*use the network_def it was trained with"):
+        unet = [ROOT / "configs" / "networks" / "unet.yaml"]
+        build_app(tmp_path / "app", Settings(weights=ROOT / "models" / "model.pt", overlays=unet))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +161,7 @@ def test_an_overlay_adds_to_a_section_as_in_a_run_and_to_a_list_not_at_all(tmp_p
 
 def test_an_overlay_may_refer_to_what_training_alone_has(tmp_path):
     (tmp_path / "odd.yaml").write_text("in_channels: '@seed'\n")
-    build_app(tmp_path / "app", Settings(overlays=[tmp_path / "odd.yaml"]))
+    build_app(tmp_path / "app", Settings(overlays=[tmp_path / "odd.yaml"], values=["seed=3"]))
     inference = config(tmp_path / "app", "inference.json")
     assert inference["in_channels"] == "@seed" and inference["seed"] == config(tmp_path / "app")["seed"]
 
@@ -139,7 +169,7 @@ def test_an_overlay_may_refer_to_what_training_alone_has(tmp_path):
 def test_weights_of_a_wrapped_network_want_its_overlay(tmp_path):
     wrapper = {"_target_": "scripts.networks.CoarseRefined", "network": "@network_def"}
     weights = tmp_path / "model.pt"
-    weights.write_bytes((ROOT / "models" / "model.pt").read_bytes())
+    atomic_save(weights, CoarseRefined(LESSNet(3, 2)).state_dict())
     parameters = {"image_size": 64, "in_channels": 3, "num_classes": 2}
     definitions = {"network_def": {"_target_": "scripts.networks.LESSNet"}, "coarse_refined": wrapper}
     (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters, "definitions": definitions}))
