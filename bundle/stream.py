@@ -24,7 +24,7 @@ from bundle.benchmark.suite import ROOT
 from bundle.export import PARAMETERS, read_config
 from scripts import pictures
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, check_writable
 from scripts.handlers import StrictCheckpointLoader
 from scripts.run.environment import describe_device
 from scripts.run.excepthook import chain
@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(arguments.input, arguments.rate, arguments.threads)
     try:
         predictors, classes = build_predictors(arguments)
+        check_writable(report.parent, "report")  # a film takes long
         writers = open_writers(arguments, source)
         stages = build_stages(predictors, writers, classes)
         pipeline = Pipeline(source, stages, arguments.read_ahead, arguments.live)

@@ -174,6 +174,8 @@ def test_nothing_is_replaced(tmp_path, capsys):
     assert "lies in the input" in capsys.readouterr().err
     assert main([*common, "--output", str(tmp_path / "a.mkv"), "--masks", str(tmp_path / "a.mkv")]) == 2
     assert "must differ" in capsys.readouterr().err
+    assert main([*common, "--output", str(tmp_path / "a.mp4"), "--report", str(held / "figures.json")]) == 2
+    assert "report" in (told := capsys.readouterr().err) and "held.mp4 cannot be written" in told
     assert held.read_bytes() == b"mine" and not (tmp_path / "a.mp4").exists()
 
 

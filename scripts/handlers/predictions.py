@@ -108,13 +108,14 @@ class Overlays:
         for output in engine.state.output:
             path = str(output["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
             image, meta = self.reader.get_data(path)
-            predicted, name = np.asarray(output["pred"].cpu()), Path(path).name
+            predicted, name, marked = np.asarray(output["pred"].cpu()), Path(path).name, None
             if predicted.ndim == 3:
                 predicted = turn_forward(predicted, meta["source_affine"], meta["plane"])
                 slices = fullest_slices(predicted)
+                marked = float((predicted[..., slices] > 0).mean())  # of the slices, not of empty places beside them
                 image, predicted = montage(image, slices), montage(predicted[None], slices)[0]
                 name = f"{name}, {meta['plane']} {slices[0]} to {slices[-1]}"
-            overlay = pictures.prediction_overlay(image, predicted, name, self.class_names)
+            overlay = pictures.prediction_overlay(image, predicted, name, self.class_names, marked)
             pictures.save(overlay, self.folder / f"{stem(path)}.png")
 
 

@@ -78,13 +78,24 @@ def case_panel(case: Case, class_names: Sequence[str]) -> Image.Image:
     return framed(tiles, case.name, f"Dice {case.dice:.3f}", ["image", "reference", "prediction"], legend)
 
 
-def prediction_overlay(image: np.ndarray, predicted: np.ndarray, name: str, class_names: Sequence[str]) -> Image.Image:
-    """A predicted mask on its image, with file name, marked share and legend; no reference is needed."""
+def prediction_overlay(
+    image: np.ndarray, predicted: np.ndarray, name: str, class_names: Sequence[str], marked: float | None = None
+) -> Image.Image:
+    """A predicted mask on its image, with file name, marked share and legend; no reference is needed.
+
+    Args:
+        image: (C, X, Y) in [0, 1].
+        predicted: class indices (X, Y).
+        name: of the file.
+        class_names: the background's first.
+        marked: share of the pixels that are marked; None: of ``predicted``.
+    """
+    marked = float((predicted > 0).mean()) if marked is None else marked
     side = int(np.clip(max(predicted.shape), OVERLAY_SIDE, MOST_SIDE))
     tile, (mask,) = scaled(image, side, (predicted,))
     tile = tile.copy()
     draw_mask(tile, mask, FILL)
-    return framed([tile], name, "", [f"{(predicted > 0).mean():.2%} marked"], class_legend(class_names))
+    return framed([tile], name, "", [f"{marked:.2%} marked"], class_legend(class_names))
 
 
 def contact_sheet(rows: dict[str, list[Case]], class_names: Sequence[str]) -> Image.Image:
