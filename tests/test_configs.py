@@ -117,7 +117,7 @@ def test_what_weights_are_compared_with_is_recorded_with_them():
         (["train.json"], {"max_epochs": 6}, 400 / 600, 2.0),
         (["train.json", "methods/less_net.yaml"], {"max_epochs": 8, "epoch_length": 75}, 400 / 600, 2.0),
         (["train.json"], {"train#trainer#max_epochs": 20}, 0.2, 0.6),  # as an application overrides it
-        (["train.json"], {"max_epochs": 6, "initial_weights": "model.pt"}, 400 / 600, 2.0),  # which may be of other images
+        (["train.json"], {"max_epochs": 6, "initial_weights": "model.pt"}, 400 / 600, 2.0),  # of other images, maybe
         (["train.json", "federated.json"], {"max_epochs": 1, "rounds": 12}, 0.1, 0.3),  # it is the network received
     ],
 )
