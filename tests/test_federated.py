@@ -77,25 +77,27 @@ def test_validation_is_weighted_by_images_and_sites_without_any_do_not_count():
     assert rounds.validate(clients[2:], sites[2:], {}) is None
 
 
-def test_the_model_is_that_of_the_best_round(tmp_path, monkeypatch):
-    scores = iter([0.2, 0.9, 0.4])
-    monkeypatch.setattr(rounds, "validate", lambda *_: next(scores))
+def three_rounds(folder):
+    """The state after three rounds of one site, whose weights are the number of the round."""
     client = SimpleNamespace(train=lambda _: None, trainer=SimpleNamespace(history=[{"loss": 0.0}]))
     state = {"round": 0, "best": -1.0, "rows": [], "weights": {"w": torch.zeros(1)}}
     for number in (1, 2, 3):
         client.get_weights = lambda number=number: SimpleNamespace(weights={"w": torch.tensor([float(number)])})
-        state = rounds.one_round(number, [client], [a_site()], plan(tmp_path), state)
+        state = rounds.one_round(number, [client], [a_site()], plan(folder), state)
+    return state
+
+
+def test_the_model_is_that_of_the_best_round(tmp_path, monkeypatch):
+    scores = iter([0.2, 0.9, 0.4])
+    monkeypatch.setattr(rounds, "validate", lambda *_: next(scores))
+    state = three_rounds(tmp_path)
     assert load_checkpoint(tmp_path / "model.pt")["w"].item() == 2
     assert state["best"] == 0.9 and state["weights"]["w"].item() == 3
 
 
 def test_without_a_validation_image_the_model_is_that_of_the_last_round(tmp_path, capsys):
     """As a training keeps its last weights where nothing validates."""
-    client = SimpleNamespace(train=lambda _: None, trainer=SimpleNamespace(history=[{"loss": 0.0}]))
-    state = {"round": 0, "best": -1.0, "rows": [], "weights": {"w": torch.zeros(1)}}
-    for number in (1, 2, 3):
-        client.get_weights = lambda number=number: SimpleNamespace(weights={"w": torch.tensor([float(number)])})
-        state = rounds.one_round(number, [client], [a_site()], plan(tmp_path), state)
+    three_rounds(tmp_path)
     assert load_checkpoint(tmp_path / "model.pt")["w"].item() == 3
     assert "no validation image" in capsys.readouterr().out
     assert "val_mean_dice" not in (tmp_path / "rounds.csv").read_text()
