@@ -100,14 +100,14 @@ def read_volume(path: Source | Sequence[Source], plane: str = "auto") -> Volume:
     return Volume(_turn(array, turn), turned, spacing, tuple(map(int, shape)), affine, plane)
 
 
-def check_plane(plane: str) -> None:
-    """Refuses a name that is neither a plane's nor ``auto``.
+def check_plane(plane: str, name: str = "plane") -> None:
+    """Refuses a name that is neither a plane's nor ``auto``; ``name`` is the option that gives it.
 
     Raises:
         InputError: there is no such plane.
     """
     if plane not in ("auto", *PLANES):
-        raise InputError(f"plane is '{plane}': give one of auto, {', '.join(PLANES)}.")
+        raise InputError(f"{name} is '{plane}': give one of auto, {', '.join(PLANES)}.")
 
 
 def choose_plane(shape: Sequence[int], affine: np.ndarray, plane: str, path: Source) -> str:

@@ -40,7 +40,7 @@ from scripts.data.sources import PREPARED, Entry, Problem, Source, read_source
 from scripts.data.sources.label_server import unapproved
 from scripts.data.sources.tables import parse_columns
 from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask
-from scripts.data.volumes import PLANES
+from scripts.data.volumes import check_plane
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
@@ -63,8 +63,7 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
     """
     source, output = absolute(source), absolute(output)
     part = _check_output(source, output)
-    if options.plane not in ("auto", *PLANES):
-        raise InputError(f"--plane is '{options.plane}': give auto, {', '.join(PLANES)}.")
+    check_plane(options.plane, "--plane")
     given = {"label": parse_values(options.values) if options.values else {}}
     given["scribble"] = parse_values(options.scribble_values, "--scribble-values") if options.scribble_values else {}
     skipped = (output, part, *_unapproved(source, options))
