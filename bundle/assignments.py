@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from scripts.errors import InputError
-
-EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
+from scripts.switches import is_exponent_text
 
 
 def assignments(words: Iterable[str], option: str) -> dict[str, str]:
@@ -37,7 +35,7 @@ def yaml_assignments(words: Iterable[str], option: str) -> dict[str, Any]:
 
 def _as_number(value: Any) -> Any:
     """The number that a text such as ``1e-3`` is on a command line of MONAI; YAML wants a point in it."""
-    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+    return float(value) if is_exponent_text(value) else value
 
 
 def _is_yaml(text: str) -> bool:

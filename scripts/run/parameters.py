@@ -14,7 +14,7 @@ from scripts.class_names import class_names_or_default
 from scripts.errors import InputError
 from scripts.losses import SegmentationLoss
 from scripts.methods import LearningRule
-from scripts.switches import as_bool
+from scripts.switches import as_bool, is_exponent_text
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -28,6 +28,9 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     least |= {"planned_iterations": 1, "teacher_iterations": 0}
     for name, value in parameters.items():
         whole = isinstance(value, int) and not isinstance(value, bool)
+        numeric = name in least or name in ("learning_rate", "weight_decay", "max_norm")
+        if numeric and is_exponent_text(value):
+            raise InputError(f"{name} is {value!r}, a text to YAML: give the number a point and a sign, as in 1.0e-3")
         if name in least and not (whole and value >= least[name]):
             raise InputError(f"{name} is {value!r}: give a whole number of at least {least[name]}")
         if name == "learning_rate" and not (isinstance(value, (int, float)) and 0 < value < 100):

@@ -36,6 +36,10 @@ ONLY_LOGITS = {"_target_": "tests.tiny.TinyNetwork"}
         ({"max_epochs": 0}, "max_epochs is 0: give a whole number of at least 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5: give a whole number"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast': give a number above 0"),
+        (
+            {"learning_rate": "1e-3"},
+            "learning_rate is '1e-3', a text to YAML: give the number a point and a sign, as in 1.0e-3",
+        ),
         ({"image_size": 8}, "image_size is 8: "),
         ({"image_size": [64]}, "image_size is [64]: give one whole number, or [width, height]"),
         ({"amp": "perhaps"}, "amp is 'perhaps': give true or false"),
