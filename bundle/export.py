@@ -116,6 +116,9 @@ def run(arguments: argparse.Namespace) -> int:
     about |= {"config": arguments.config, "settings": settings, "files": report, "left_out": left_out}
     about |= {"versions": {name: installed(name) for name in ("torch", "timm", "onnx", "onnxruntime")}}
     atomic_write(output / REPORT, json.dumps(about, indent=1).encode())
+    for name in FILES.values():
+        if name not in report and (output / name).exists():
+            print(f"  {name:<16} is of an earlier export, maybe of other weights, and not in {REPORT}", flush=True)
     print(f"{output / REPORT} says how each was made and how far it is from PyTorch")
     return int(bool(left_out and arguments.formats))
 

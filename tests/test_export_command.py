@@ -106,11 +106,13 @@ def test_nothing_is_replaced_unasked(done, small, capsys):
     assert (done / "export.json").read_bytes() == before
 
 
-def test_overwrite_replaces(small, tmp_path):
+def test_overwrite_replaces(small, tmp_path, capsys):
     words = ["export", "--output", str(tmp_path), "--formats", "torchscript", *small[1]]
     (tmp_path / "model.ts").write_text("old")
+    (tmp_path / "model.int8.onnx").write_text("of other weights")
     assert main([*words, "--overwrite"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", "model.ts"]
+    assert "model.int8.onnx  is of an earlier export" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", "model.int8.onnx", "model.ts"]
     assert (tmp_path / "model.ts").read_bytes() != b"old"
 
 
