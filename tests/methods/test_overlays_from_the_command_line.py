@@ -31,6 +31,10 @@ TERMS |= {
     "mean_teacher": {"supervised", "consistency"},
     "cluster_pretraining": {"clustering", "affine", "spatial"},
 }
+#: here in every run of the tests; the peers, which ``test_semi_supervised_runs.py`` and ``test_scribble_runs.py`` train
+#: through the same configs, with the slow ones
+OFTEN = ("supervised", "less_net", "crii_net", "multiscale_contrast", "scribsd_plus", "cluster_pretraining")
+PEERS = [pytest.param(name, marks=pytest.mark.slow) for name in TERMS if name not in OFTEN]
 CLUSTERING = ("kmeans", "feature_clustering", "s3_net")
 WRAPPED = {"crii_net": ["networks/coarse_refined.yaml"]}  # what inference needs besides
 
@@ -73,7 +77,7 @@ def test_every_overlay_is_here():
     assert {path.stem for path in (ROOT / "configs" / "methods").glob("*.yaml")} == set(TERMS) | set(CLUSTERING)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", [*OFTEN, *PEERS])
 def test_it_trains_and_every_loss_it_names_is_finite(tmp_path, synthetic_set, name):
     folder = train(name, synthetic_set, tmp_path / "run")
     for row in rows(folder):
