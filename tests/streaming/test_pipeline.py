@@ -34,7 +34,7 @@ class InStep(Numbers):
 
     def __iter__(self):
         for frame in super().__iter__():
-            assert self.out.acquire(timeout=60), "a frame is kept back"
+            assert self.out.acquire(timeout=20), "a frame is kept back"
             yield frame
 
     def taken(self, pipeline):
@@ -88,8 +88,8 @@ def test_live_drops_what_comes_too_fast_and_counts_it():
 
 
 def test_live_drops_nothing_that_it_can_keep_up_with():
-    source = InStep(20, rate=50, ahead=2)
-    pipeline = Pipeline(source, {"predict": slow(0.03)}, limit=2, live=True)
+    source = InStep(20, rate=50, ahead=3)
+    pipeline = Pipeline(source, {"predict": slow(0.03)}, limit=3, live=True)
     began = time.perf_counter()
     assert len(list(source.taken(pipeline))) == 20 and pipeline.dropped == 0
     assert time.perf_counter() - began >= 0.37
