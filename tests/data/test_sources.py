@@ -151,6 +151,36 @@ def test_paths_in_a_table_are_found_by_the_rules_of_windows_too(tmp_path, monkey
         assert find(name) == f"{tmp_path}/p1/a.png"
 
 
+def test_paths_of_another_computer_are_told_by_their_last_folders(tmp_path):
+    root = touch(tmp_path, *(f"{kind}/{key}.png" for kind in ("photos", "truth") for key in "ab"))
+    rows = (rf"C:\data\photos\{key}.png;C:\data\truth\{key}.png" for key in "ab")
+    (root / "t.csv").write_text("\n".join(("image;mask", *rows)))
+    assert listed(root) == {key: (f"photos/{key}.png", f"truth/{key}.png") for key in "ab"}
+
+
+def test_the_frame_of_another_patient_is_not_taken(tmp_path):
+    find = Finder(scan(touch(tmp_path, "p1/1.png", "p2/2.png", "images/train/3.png")))
+    assert (
+        find("p1/1.png") == find("data/p1/1.png") == find("elsewhere/1.png") == find("/1.png") == f"{tmp_path}/p1/1.png"
+    )
+    assert find("p1/2.png") is None and find("/home/me/p1/2.png") is None
+    assert find("train/3.png") == find("images/3.png") == f"{tmp_path}/images/train/3.png"
+
+
+def test_names_in_a_table_are_found_whatever_the_form_of_their_accents(tmp_path):
+    root = touch(tmp_path, "photos/Mu\u0308ller.png")
+    assert Finder(scan(root))("M\u00fcller.png") == f"{root}/photos/Mu\u0308ller.png"
+
+
+def test_an_image_is_not_its_own_mask(tmp_path):
+    root = touch(tmp_path, *(f"{kind}/{key}.png" for kind in ("images", "masks") for key in "ab"))
+    (root / "t.csv").write_text("image,mask\na.png,a.png\nb.png,b.png\n")
+    assert listed(root) == {key: (f"images/{key}.png", f"masks/{key}.png") for key in "ab"}
+    (root / "masks/b.png").unlink()
+    ((_, reason),) = read_source(root).problems
+    assert reason.startswith("row 3: 'b.png' is not there")
+
+
 def test_hidden_files_and_what_systems_leave_are_passed_over(tmp_path):
     touch(tmp_path, "a.png", "._a.png", ".git/b.png", "__MACOSX/c.png", "Thumbs.db", "notes.txt")
     assert scan(tmp_path).images == ["a.png"]

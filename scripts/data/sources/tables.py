@@ -136,7 +136,10 @@ def _entries(
         sides = column_sides(named, masked, f"The column '{columns['split']}' of {source}")
     for number, (row, side) in enumerate(zip(rows, sides), start=2):
         cells = {role: row.get(column, "") for role, column in columns.items()}
-        paths = {role: find(cells[role]) for role in PATHS if cells.get(role)}
+        paths: dict[str, str | None] = {}
+        for role in PATHS:  # the image first, which is neither its mask nor its scribble
+            if cells.get(role):
+                paths[role] = find(cells[role], but=paths.get("image"))
         lost = [cells[role] for role, path in paths.items() if path is None]
         if lost or "image" not in paths:
             what = f"'{lost[0]}' is not there, or there are several of that name" if lost else "there is no image"

@@ -9,6 +9,7 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,6 +18,7 @@ from scripts.data.checks import PATIENCE
 from scripts.data.files import absolute, is_dicom, is_image, is_utf8, printable, stem
 from scripts.data.sources.base import Problem
 from scripts.data.sources.series import has_magic, is_stack, may_be_dicom
+from scripts.data.sources.words import composed
 from scripts.errors import InputError
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
@@ -198,19 +200,38 @@ class Finder:
         for path in self.known:
             last = path.rsplit("/", 1)[-1]
             for name in {last, stem(last)}:
-                self.by_name[name].append(path)
+                self.by_name[composed(name)].append(path)
+        self.folders = {composed(folder) for folder in tree.folders}
 
-    def __call__(self, name: str, beside: str = "") -> str | None:
-        """The absolute path: in the folder ``beside``, below the root or its ``images``, else the only one so named.
+    def __call__(self, name: str, beside: str = "", but: str | None = None) -> str | None:
+        """The absolute path: in the folder ``beside``, below the root or its ``images``, else elsewhere.
 
-        An absolute path is taken as it is where it exists, for the last part of its name where it does not.
+        An absolute path is taken as it is where it exists; where it does not, its last parts tell the file. It is never
+        the file ``but`` (an absolute path), as the mask of an image is not the image.
         """
         name = name.replace("\\", "/")
-        if name.startswith("/") and os.path.exists(name):
+        if name.startswith("/") and os.path.exists(name) and name != but:
             return name
         for folder in (beside, "", "images"):
             relative = posixpath.normpath(f"{folder}/{name}".lstrip("/"))  # os.path would write \ on Windows
-            if relative in self.known:
+            if relative in self.known and self.tree.path(relative) != but:
                 return self.tree.path(relative)
-        found = self.by_name.get(name.rsplit("/", 1)[-1], [])
-        return self.tree.path(found[0]) if len(found) == 1 else None
+        return self._elsewhere(name, but)
+
+    def _elsewhere(self, name: str, but: str | None) -> str | None:
+        """The one file of a name, whatever form its accents are stored in, that lies in the most of the folders named.
+
+        Where the folder named is there, what lies in another one is not meant: it is the same frame of another patient.
+        """
+        *folders, last = composed(name).split("/")
+
+        def shared(path: str) -> int:
+            own = composed(path).split("/")[:-1]
+            return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(own), reversed(folders))))
+
+        paths = [path for path in self.by_name.get(last, []) if self.tree.path(path) != but]
+        most = max(map(shared, paths), default=0)
+        found = [path for path in paths if shared(path) == most]
+        ends = filter(None, ("/".join(folders[first:]) for first in range(len(folders))))
+        there = next((f"/{end}/" for end in ends if end in self.folders), "/")
+        return self.tree.path(found[0]) if len(found) == 1 and there in f"/{composed(found[0])}" else None

@@ -39,12 +39,13 @@ def split_word(name: str) -> tuple[str | None, str]:
     return None, name
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """A name with its accents stored in one form."""
     return unicodedata.normalize("NFC", name)
 
 
 def _small(name: str) -> str:
-    return _composed(_composed(name).casefold())
+    return composed(composed(name).casefold())
 
 
 def plain(name: str) -> str:
@@ -61,7 +62,7 @@ def plain(name: str) -> str:
 
 def difference(names: tuple[str, ...], others: tuple[str, ...]) -> str:
     """What two files differ in, of whose possible names two are :func:`plain` the same."""
-    ways = {"the form of accents": _composed, "capitals": _small, "a suffix inside the name": plain}
+    ways = {"the form of accents": composed, "capitals": _small, "a suffix inside the name": plain}
     same = (way for way, write in ways.items() if {write(name) for name in names} & {write(other) for other in others})
     return next(same, "its folder")
 
