@@ -164,12 +164,7 @@ def read_images_and_masks(root: Path) -> Collection:
     """
     images, masks = images_by_stem(root / "images"), images_by_stem(root / "masks")
     _require_masks(masks, root / "masks")
-    for name, path in masks.items():
-        if name not in images:
-            raise InputError(
-                f"The mask {path} has no image of that stem in {root / 'images'}: rename one, or let 'python -m bundle "
-                "prepare' pair them."
-            )
+    _refuse_strays(masks, images, root / "images")
     items = collect((_item(name, path, masks) for name, path in images.items()), root / "images")
     return read_splits_json(root, items)
 
@@ -179,6 +174,16 @@ def _item(key: str, image: Path, masks: dict[str, Path]) -> Item:
     if key in masks:
         item["label"] = str(masks[key])
     return item
+
+
+def _refuse_strays(masks: dict[str, Path], images: dict[str, Path], folder: Path) -> None:
+    """Refuses masks without an image in ``folder``: that image would count as unlabelled."""
+    for name, path in masks.items():
+        if name not in images:
+            raise InputError(
+                f"The mask {path} has no image of that stem in {folder}: rename one, or let 'python -m bundle "
+                "prepare' pair them."
+            )
 
 
 def _require_masks(masks: dict[str, Path], folder: Path) -> None:
@@ -203,18 +208,24 @@ def find_voc(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_voc(root: Path) -> Collection:
+def read_voc(root: Path, strays: bool = False) -> Collection:
     """Reads the Pascal VOC segmentation layout.
 
     ``ImageSets/Segmentation/{train,val,test}.txt`` give the split. A missing ``train.txt`` is ``trainval.txt`` without
     the keys of the other two; images that are in no list are not used. Without lists all images are split.
     A listed training image without a mask in ``SegmentationClass`` is unlabelled.
 
+    Args:
+        root: the folder that holds ``JPEGImages``.
+        strays: pass over masks without an image.
+
     Raises:
-        InputError: no mask, or a list names an image that is not there.
+        InputError: no mask, a mask without an image, or a list names an image that is not there.
     """
     images, masks = images_by_stem(root / "JPEGImages"), images_by_stem(root / "SegmentationClass")
     _require_masks(masks, root / "SegmentationClass")
+    if not strays:
+        _refuse_strays(masks, images, root / "JPEGImages")
     lists = {
         name: _read_list(root / VOC_LISTS / f"{name}.txt", images) for name in ("train", "val", "test", "trainval")
     }

@@ -129,6 +129,13 @@ def test_voc_lists_give_the_split(tmp_path):
     assert mask.shape == (1, 12, 10) and np.bincount(mask.ravel())[[0, 1, 255]].tolist() == [104, 4, 12]
 
 
+def test_a_voc_mask_without_an_image_is_refused(tmp_path):
+    root = voc(tmp_path, {"train": KEYS[:3], "val": KEYS[3:4], "test": KEYS[4:]})
+    (root / "SegmentationClass/k0.png").rename(root / "SegmentationClass/K0.png")
+    with pytest.raises(InputError, match="K0.png has no image of that stem in .*JPEGImages"):
+        load_datalist(root)
+
+
 @pytest.mark.parametrize("above", [".", ".."])
 def test_voc_is_found_below_vocdevkit(tmp_path, above):
     voc(tmp_path / "VOCdevkit/VOC2007", {"train": KEYS[:3], "val": KEYS[3:5], "test": KEYS[5:]})

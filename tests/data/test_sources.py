@@ -181,6 +181,13 @@ def test_an_image_is_not_its_own_mask(tmp_path):
     assert reason.startswith("row 3: 'b.png' is not there")
 
 
+def test_voc_masks_without_an_image_are_problems(tmp_path):
+    names = ("JPEGImages/a.jpg", "JPEGImages/b.jpg", "SegmentationClass/a.png", "SegmentationClass/lost.png")
+    source = read_source(touch(tmp_path, *names))
+    ((path, reason),) = source.problems
+    assert source.layout == "voc" and path.endswith("lost.png") and "no image of that name in JPEGImages" in reason
+
+
 def test_hidden_files_and_what_systems_leave_are_passed_over(tmp_path):
     touch(tmp_path, "a.png", "._a.png", ".git/b.png", "__MACOSX/c.png", "Thumbs.db", "notes.txt")
     assert scan(tmp_path).images == ["a.png"]

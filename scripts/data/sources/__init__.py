@@ -246,9 +246,12 @@ def _read(
 
 
 def _read_voc(root: Path) -> Source:
-    collection = read_voc(root)
+    collection = read_voc(root, strays=True)
     source = from_collection(collection, root, "voc", f"the Pascal VOC layout in {root}")
-    unlisted = [path for key, path in images_by_stem(root / "JPEGImages").items() if key not in collection.items]
+    images, masks = images_by_stem(root / "JPEGImages"), images_by_stem(root / "SegmentationClass")
+    reason = "there is no image of that name in JPEGImages: rename one of them as the other, or remove it"
+    source.problems += [(str(path), reason) for key, path in masks.items() if key not in images]
+    unlisted = [path for key, path in images.items() if key not in collection.items]
     source.left_out += [(str(path), "in no list of the split") for path in unlisted]
     return source
 
