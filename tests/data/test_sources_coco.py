@@ -96,6 +96,14 @@ def change(root, **parts):
     return root
 
 
+def test_crowds_as_cvat_makes_them_of_brushed_objects_are_told_of(tmp_path, caplog):
+    areas = [{"segmentation": [SQUARE]}] * 9
+    mask_of(coco(tmp_path / "few", [*areas, {"segmentation": [WHOLE], "iscrowd": 1}]))
+    assert not caplog.text
+    assert 1 not in mask_of(coco(tmp_path / "all", [{"segmentation": [SQUARE], "iscrowd": 1}] * 2))
+    assert "2 of the 2 annotations in coco.json are marked iscrowd" in caplog.text
+
+
 def test_background_and_ignore_are_no_classes(tmp_path):
     names = ("Background", "dog", "ignore", "cat")
     categories = [{"id": number, "name": name} for number, name in enumerate(names)]

@@ -28,6 +28,7 @@ from scripts.errors import InputError
 
 MARKS = (b'"images"', b'"annotations"', b'"categories"')
 SHOWN = 5  # ids in a message
+CROWDS = 0.1  # of the annotations; of those of COCO itself one in a hundred is a crowd
 
 logger = logging.getLogger("less_net")
 
@@ -43,7 +44,7 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     Categories become the classes 1, 2, ... in the order of their ids; ``background`` is 0 and ``ignore`` is ignored. A
     category that others belong to and no annotation has (Roboflow writes one) is left out with a warning. Annotations
     are painted the largest first, so that of overlapping ones the smaller lies on top; among equals, the later one
-    does. Areas of ``iscrowd`` are ignored where nothing else lies on them. The files' names
+    does. Areas of ``iscrowd`` are ignored where nothing else lies on them; many of them are told of. The files' names
     (``instances_train.json``, ``instances_val.json``) or folders may pin the split; for that, and for images without
     annotations, see :func:`~scripts.data.sources.unlisted.settle`.
 
@@ -59,6 +60,7 @@ def read_coco(tree: Tree, listings: list[str], unannotated: str = "") -> Source:
     contents = {name: _read(tree.path(name)) for name in listings}
     categories = _without_parents(_categories(contents, tree), contents)
     classes = classes_of(dict(sorted(categories.items())), f"The COCO files {', '.join(listings)} have")
+    _tell_crowds(contents)
     listed, problems, failed = [], [], []
     for name, content in contents.items():
         made, wrong = _entries(tree, name, content, classes)
@@ -115,6 +117,19 @@ def _check_shapes(annotations: list[dict[str, Any]], path: str) -> None:
         raise InputError(
             f"{path} holds boxes only; segmentations are needed (polygons or run lengths): outline the objects and "
             "export them as instance segmentation."
+        )
+
+
+def _tell_crowds(contents: dict[str, dict[str, Any]]) -> None:
+    """Warns where so many annotations are crowds that they hardly are: CVAT and Datumaro mark what was brushed so."""
+    annotations = [one for content in contents.values() for one in content["annotations"]]
+    crowds = sum(str(one.get("iscrowd")) in ("1", "1.0", "True") for one in annotations)
+    if crowds > CROWDS * len(annotations):
+        logger.warning(
+            "%d of the %d annotations in %s are marked iscrowd, so their pixels are ignored in training and in scores. "
+            "CVAT marks what was drawn with the brush so: if they are objects, export the task as 'CVAT for images "
+            "1.1', or set iscrowd to 0.",
+            *(crowds, len(annotations), ", ".join(contents)),
         )
 
 
