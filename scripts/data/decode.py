@@ -24,6 +24,10 @@ LEAST_PIXELS = 4  # on each side: less is a tracking pixel or a failed export
 LOSSY_FORMATS = ("JPEG", "MPO")
 # the end of Pillow's name for how PNG and TIFF files store 16 bits a channel, with that of the other order of the bytes
 OTHER_ORDER = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+# compressed TIFF files with the bytes in Motorola's order, which libtiff hands out in the order of the machine
+NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+PHOTOMETRIC, PLANAR, BITS = 262, 284, 258  # tags of TIFF
+WHITE_IS_ZERO, APART = 0, 2  # values of the first two
 
 
 @dataclass
@@ -87,9 +91,12 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
         _check_size(path, image.size)
         stored = _storage(image)  # before the orientation, for which a PNG file is loaded
         lossy, orientation = image.format in LOSSY_FORMATS, orientation_of(image)
-        pages = ImageSequence.Iterator(image) if image.format == "TIFF" else [image]
+        is_tiff = image.format == "TIFF"
+        pages = ImageSequence.Iterator(image) if is_tiff else [image]
         modes, arrays, palette = [], [], None
         for number, page in enumerate(pages):  # the same object, moved on: its values are taken before the next one
+            if is_tiff:
+                _mend_tiff(page, path)
             stored = _storage(page) or stored
             if stored[-4:] in OTHER_ORDER and page.mode not in GREY_MODES:
                 modes.append("LA" if stored.startswith("LA") else page.mode)
@@ -98,7 +105,9 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
             plain = _plain_mode(_upright(page), indices)
             modes.append(plain.mode)
             palette = _palette_of(plain) if plain.mode == "P" else palette
-            arrays.append(_channels_first(np.asarray(plain)))
+            values = _channels_first(np.asarray(plain))
+            negative = is_tiff and plain.mode == "I;16" and page.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+            arrays.append(np.uint16(2**16 - 1) - values if negative else values)  # of 8 bits Pillow does it
     if len({array.shape[1:] for array in arrays}) > 1:
         raise InputError(f"The pages of {path} differ in size, so they cannot be channels: keep one page.")
     array = np.concatenate(arrays)
@@ -108,6 +117,22 @@ def _decode_picture(path: str | Path, indices: bool) -> Decoded:
         array, alpha = array[-1:], False
     eight_bit = array.dtype == np.uint8
     return Decoded(array, np.eye(4), alpha, lossy, eight_bit, orientation=orientation, palette=palette)
+
+
+def _mend_tiff(page: Image.Image, path: str | Path) -> None:
+    """Tells Pillow the order of bytes in which a compressed page really comes, and refuses what it reads as noise.
+
+    Raises:
+        InputError: channels of more than 8 bits each, stored apart.
+    """
+    bits = page.tag_v2.get(BITS, (1,))
+    if page.tag_v2.get(PLANAR) == APART and len(bits) > 1 and max(bits) > 8:
+        raise InputError(
+            f"{path} holds {max(bits)} bits a channel with the channels apart (planar), which are not read: save it "
+            "with the channels of a pixel together, or as PNG."
+        )
+    if (stored := NATIVE_ORDER.get(_storage(page))) and page.tile[0].codec_name == "libtiff":
+        page.tile = [tile._replace(args=(stored, *tile.args[1:])) for tile in page.tile]
 
 
 def _storage(image: Image.Image) -> str:
