@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from scripts.switches import as_bool
 FACTS = ("group", "volume", "slice", "spacing")
 #: columns that name the patient or video, in small letters with ``_`` between the words
 GROUP_COLUMNS = "group patient patient_id patientid subject subject_id case study study_id video video_id".split()
+
+EXCEL_SEPARATOR = re.compile(r'"?sep=([,;\t])"?[,;\t]*\r?\n', re.I)  # a first line that tells Excel the separator
 
 DATALIST_LISTS = ("training", "unlabeled", "validation", "test")
 DATALIST_WORDS = {word: {"train": "training", "val": "validation"}.get(side, side) for word, side in SIDES.items()}
@@ -66,14 +69,17 @@ def read_lines(path: str | Path) -> list[str]:
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The rows of a CSV file, separated by commas, semicolons or tabs.
 
-    Encoded as :func:`read_text` takes it: Excel saves CSV files in Windows-1252 in Western Europe.
+    Encoded as :func:`read_text` takes it: Excel saves CSV files in Windows-1252 in Western Europe. A first line
+    ``sep=;`` is for Excel.
 
     Raises:
         InputError: the file is no such table.
     """
     try:
         text = read_text(path)
-        separator = max(",;\t", key=text.split("\n", 1)[0].count)
+        told = EXCEL_SEPARATOR.match(text)
+        text = text[told.end() :] if told else text
+        separator = told[1] if told else max(",;\t", key=text.split("\n", 1)[0].count)
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
     except (OSError, csv.Error, ValueError) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}): save it as such.") from None

@@ -191,6 +191,14 @@ def test_tables_as_excel_saves_them(folder_set, encoding, separator):
     assert all(item["label"] == str(root / f"masks/{key}.png") for key, item in items.items())
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;;"])
+def test_a_first_line_for_excel_is_no_header(folder_set, first):
+    root = folder_set([f"k{index}" for index in range(6)])
+    rows = [f"images/k{index}.png;masks/k{index}.png;p{index // 2}, left" for index in range(6)]
+    (root / "pairs.csv").write_text("\n".join((first, "image;mask;patient", *rows)))
+    assert [item["group"] for item in read_pairs_csv(root).items.values()][::2] == ["p0, left", "p1, left", "p2, left"]
+
+
 def test_tables_in_another_encoding_are_refused(tmp_path):
     (tmp_path / "pairs.csv").write_bytes("key,image,mask\nä,b,c\n".encode("utf-16"))
     with pytest.raises(InputError, match="not a CSV file in UTF-8"):
