@@ -79,6 +79,19 @@ def test_outputs_that_are_refused(tmp_path):
     run(source, tmp_path / "empty")
 
 
+def test_an_output_that_is_a_link_is_filled_where_it_leads(tmp_path, monkeypatch):
+    source = mixed_folder(tmp_path / "src", pairs(8))
+    (tmp_path / "disk/big").mkdir(parents=True)
+    for name in ("big", "new"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+        run(source, tmp_path / name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / "disk" / name / "datalist.json").is_file()
+    (tmp_path / "mounted").mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path).name == "mounted")
+    with pytest.raises(InputError, match="mounted is a mounted folder: name a new folder in it"):
+        prepare(source, tmp_path / "mounted", Options())
+
+
 def test_what_a_killed_run_left_is_removed(tmp_path):
     source = mixed_folder(tmp_path / "src", pairs(8))
     (tmp_path / "out.part/images").mkdir(parents=True)

@@ -62,6 +62,7 @@ def prepare(source: str | Path, output: str | Path, options: Options) -> Report:
             too few masks, or the folder cannot be written; then ``output`` is as it was.
     """
     source, output = absolute(source), absolute(output)
+    output = output.resolve() if output.is_symlink() else output  # a link is not replaced, but what it leads to
     part = _check_output(source, output)
     check_plane(options.plane, "--plane")
     given = {"label": parse_values(options.values) if options.values else {}}
@@ -99,12 +100,14 @@ def _check_output(source: Path, output: Path) -> Path:
     """The folder in which the set is built, beside ``output``.
 
     Raises:
-        InputError: ``output`` is the source, or not empty, or the folder to build in is somebody else's.
+        InputError: ``output`` is the source, not empty or a mount point, or the folder to build in is somebody else's.
     """
     if output.resolve() == source.resolve():
         raise InputError(f"--output {output} is the folder to prepare: name a new folder.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output} is not empty: name a new folder.")
+    if os.path.ismount(output):  # as of a container: it cannot be replaced by the finished folder
+        raise InputError(f"--output {output} is a mounted folder: name a new folder in it.")
     part = output.with_name(output.name + ".part")
     if part.exists() and not (part / MARKER).is_file():
         raise InputError(f"{part} is in the way: remove it or name another folder as --output.")
