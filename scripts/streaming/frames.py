@@ -132,7 +132,7 @@ class VideoFile(Source):
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.av, self.path = pyav(), path
         try:
-            self.container = self.av.open(str(path))
+            self.container = self.av.open(str(path.absolute()))  # 12:30.mp4 alone names a protocol to FFmpeg
         except (self.av.FFmpegError, OSError) as error:
             raise InputError(
                 f"{path} cannot be read as a video ({reason_of(error)}): replace it; a file that was cut off while it "

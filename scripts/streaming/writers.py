@@ -94,6 +94,7 @@ class VideoWriter(Writer):
         self.unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
         self.container: Any = None
         self.stream: Any = None
+        self.failed = False
         self.last = -1
 
     def _choose(self) -> str:
@@ -122,12 +123,13 @@ class VideoWriter(Writer):
             for packet in self.stream.encode(self._frame(picture, seconds)):
                 self.container.mux(packet)
         except (self.av.FFmpegError, OSError) as error:
+            self.failed = True
             raise no_room(self.path, error) from error
 
     def _open(self, picture: np.ndarray) -> None:
         self.shape, (height, width) = picture.shape, picture.shape[:2]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.container = self.av.open(str(self.unfinished), "w")
+        self.container = self.av.open(str(self.unfinished.absolute()), "w")  # see VideoFile
         self.stream = self.container.add_stream(self.codec, rate=self.rate, options=dict(OPTIONS.get(self.codec, {})))
         self.stream.pix_fmt = "gray" if self.lossless else "yuv420p"
         even = 1 if self.lossless else 2
@@ -163,7 +165,7 @@ class VideoWriter(Writer):
                 container.close()
         except (self.av.FFmpegError, OSError) as error:
             raise no_room(self.path, error) from error  # what there is stays under its unfinished name
-        if self.stream is not None:
+        if self.stream is not None and not self.failed:
             os.replace(self.unfinished, self.path)
 
 

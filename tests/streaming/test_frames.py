@@ -3,6 +3,7 @@
 """Sources and writers: every size, damaged files, order and time."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import nibabel
@@ -157,6 +158,32 @@ def test_without_x264_there_is_mpeg4(tmp_path, monkeypatch):
     writer.close()
     found = read_video(tmp_path / "a.mp4")
     assert len(found) == 40 and abs(found[-1].astype(int) - pictures[-1]).mean() < 8
+
+
+def test_a_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
+    pictures = scenes(3)
+    write_video(tmp_path / "12:30.mkv", pictures, "ffv1")
+    monkeypatch.chdir(tmp_path)
+    writer = open_writer(Path("12:31.mkv"), Fraction(25), lossless=True)
+    for frame in open_source("12:30.mkv"):
+        writer.write(frame.rgb[..., 0], frame.name, frame.seconds)
+    writer.close()
+    assert (np.array(read_video(tmp_path / "12:31.mkv", grey=True)) == np.array(pictures)[..., 0]).all()
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_video_that_cannot_be_written_ends_in_a_sentence(tmp_path, lossless):
+    writer = VideoWriter(tmp_path / "a.mkv", Fraction(25), lossless)
+    (tmp_path / ".a.unfinished.mkv").mkdir()  # as a folder that takes no files
+    picture = np.zeros((60, 90) if lossless else (60, 90, 3), np.uint8)
+    with pytest.raises(InputError, match="cannot write .*a.mkv"):
+        for number in range(200):
+            writer.write(picture, str(number), number / 25)
+    try:
+        writer.close()
+    except InputError as error:
+        assert "cannot write" in str(error)
+    assert not (tmp_path / "a.mkv").exists()
 
 
 def test_a_video_of_masks_loses_nothing(tmp_path):
