@@ -9,7 +9,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,8 @@ def build_parser(arguments: argparse.Namespace) -> ConfigParser:
     """The configs with the values of this run."""
     values = {key: getattr(arguments, key) for key in PARAMETERS}
     backend = "onnxruntime" if is_onnx(arguments) else "torch"
-    values |= {"bundle_root": str(ROOT), "ckpt_path": arguments.weights, "backend": backend}
+    # no text, in which MONAI would rewrite #
+    values |= {"bundle_root": str(ROOT), "ckpt_path": Path(arguments.weights), "backend": backend}
     parser: ConfigParser = read_config(arguments.config, values)
     if is_onnx(arguments):
         parser["network_on_backend#spinning"] = False  # decoder, drawing and encoder need the cores meanwhile
@@ -232,8 +233,9 @@ def stream(pipeline: Pipeline, source: Source, writers: Iterable[Writer]) -> tup
             consume()
     finally:
         bar.close()
-        for writer in writers:
-            writer.close()
+        with ExitStack() as ends:  # each, whatever happens to the others
+            for writer in writers:
+                ends.callback(writer.close)
     return tally, interrupted
 
 
