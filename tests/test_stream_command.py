@@ -17,9 +17,12 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from bundle.__main__ import main
+from bundle.stream import stream
 from scripts import export, pictures
 from scripts.data.synthetic_frames import draw_patient, paint_frame
+from scripts.errors import InputError
 from scripts.networks import CoarseRefined, LESSNet
+from scripts.streaming import Pipeline, Source
 from tests.folders import content_of
 from tests.streaming.videos import arguments, read_video, scenes, write_video
 from tests.tiny import ROOT
@@ -158,6 +161,22 @@ def test_ctrl_c_leaves_a_file_that_plays(tmp_path):
     assert not (tmp_path / ".out.unfinished.mp4").exists()
 
 
+def test_every_film_is_closed_whatever_happens_to_the_others():
+    class Nothing(Source):
+        def __iter__(self):
+            return iter(())
+
+    class Film:
+        def close(self):
+            closed.append(self)
+            raise InputError("no room")
+
+    closed, films = [], [Film(), Film()]
+    with pytest.raises(InputError, match="no room"):
+        stream(Pipeline(Nothing(), {"encode": lambda frame: None}), Nothing(), films)
+    assert set(closed) == set(films)
+
+
 def test_nothing_is_replaced(tmp_path, capsys):
     images, held = write_frames(tmp_path / "in", scenes(2)), tmp_path / "held.mp4"
     held.write_bytes(b"mine")
@@ -186,6 +205,7 @@ def test_nothing_is_replaced(tmp_path, capsys):
         (["--weights", "none.pt"], "no checkpoint none.pt"),
         (["--weights", ""], "the path of the weights is empty"),
         (["--weights", "none.onnx"], "there is no ONNX model none.onnx"),
+        (["--weights", "no#1.onnx"], "there is no ONNX model no#1.onnx"),
         (["--weights", "none.onnx", "--config", *WRAPPED], "there is no ONNX model none.onnx"),
         (["--output", ""], "--output is '': name a new video or folder"),
         (["--output", "out.gif"], "give a name that ends in .mp4"),
