@@ -3,8 +3,8 @@
 """Several processes that train one network (``torchrun``): what they tell each other. In a single one nothing happens.
 
 Every process ("rank") has its own device and its own share of each batch; together they do what one process would do
-with all of it. Each function that says "all ranks" must be reached by all of them, equally often, so rules and losses
-do not branch on the values of a batch.
+with all of it, but for the pixels that contrasts draw, which each rank compares with its own. Each function that says
+"all ranks" must be reached by all of them, equally often, so rules and losses do not branch on the values of a batch.
 """
 
 from __future__ import annotations

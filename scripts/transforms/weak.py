@@ -18,7 +18,8 @@ class WeakView(nn.Module):
     """Random flips, quarter turns, rotation, scaling and shift, one draw per image, in one resampling.
 
     Images are resampled bilinearly and continued by reflection; masks are resampled at the same points by nearest
-    neighbour and hold ``ignore_index`` where the view looks past the frame, so nothing invented is ever trained on.
+    neighbour and hold ``ignore_index`` where the view looks past the frame, so no invented mask is ever trained on; on
+    images without a mask the rules also use the reflected margin.
     Runs on the device of its input and draws from torch's global generator of that device (``set_determinism``).
 
     Args:
