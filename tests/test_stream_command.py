@@ -239,6 +239,10 @@ def test_without_pyav_the_package_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "av", None)
     assert main(["stream", "--input", str(source), "--output", str(tmp_path / "o"), *arguments(tmp_path)]) == 2
     assert "videos need the package av, which is not installed: run pip install av" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr("av.__version__", "16.1.0")
+    assert main(["stream", "--input", str(source), "--output", str(tmp_path / "o"), *arguments(tmp_path)]) == 2
+    assert "the package av from version 17 on, here is 16.1.0: run pip install -U av" in capsys.readouterr().err
 
 
 @pytest.mark.slow
