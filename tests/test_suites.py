@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from bundle.benchmark.commands import commands
 from bundle.benchmark.lists import CurrentLists
+from bundle.benchmark.plots import Style
 from bundle.benchmark.suite import Run, load_suite
 from scripts.data.synthetic import write_synthetic_set
 from scripts.overrides import argument
@@ -24,6 +25,14 @@ SUITES = ("less_net_ablation", "less_net_parts")
 RUNS = {name: load_suite(ROOT / "bundle" / "suites" / f"{name}.yaml").runs for name in SUITES}
 METHODS = {f"{name}-{run.method}": run for name in SUITES for run in RUNS[name] if run.network == "lessnet"}
 NETWORKS = {run.network: run for run in RUNS["less_net_ablation"] if run.method == "less_net"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bundle" / "suites").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_two_methods_of_a_plot_share_a_colour(path):
+    suite = load_suite(path)
+    colours = Style(suite).colours
+    shown = [colours[name] for name in colours if not suite.plotted or name in suite.plotted]
+    assert len(set(shown)) == len(shown)
 
 
 def made(run, synthetic_set, tmp_path, **tiny):

@@ -39,7 +39,8 @@ class Style:
     def __init__(self, suite: Suite) -> None:
         self.baseline, self.scored = suite.baseline, suite.scored
         names = list(dict.fromkeys(run.method for run in suite.runs if run.method != suite.baseline))
-        names.sort(key=lambda name: name in suite.peers)  # what the suite is about gets the strong colours
+        # what is plotted shares no colour, and what the suite is about gets the strong ones
+        names.sort(key=lambda name: (bool(suite.plotted) and name not in suite.plotted, name in suite.peers))
         self.colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)} | {suite.baseline: BASELINE}
         self.ours = {name for name in names if name not in suite.peers} if suite.peers else set()
         self.networks = list(dict.fromkeys(run.network for run in suite.runs))
