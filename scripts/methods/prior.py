@@ -18,7 +18,7 @@ class ClassPrior(nn.Module):
     * :meth:`align`: the teacher's probabilities are scaled so that each class becomes as frequent on the unlabelled
       images as it is on the labelled ones (distribution alignment, Berthelot et al., *ReMixMatch*, ICLR 2020). At 1 %
       foreground a teacher trained on few images draws lesions too small or not at all. Labels are counted inside the
-      frame, answers over the whole view: with a seventh of it reflected, where few lesions lie, 1.15 times as frequent.
+      frame, answers over the whole view, whose reflected margin holds few lesions: a little more frequent, then.
     * :meth:`trust`: an unlabelled image in which the teacher finds nothing of a class counts only as much as labelled
       images without that class are common: where nearly every frame has a lesion, an empty pseudo-label is most
       likely a miss, and must not be learned (our choice).
