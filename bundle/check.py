@@ -16,6 +16,7 @@ from bundle.group_option import add_group_pattern
 from scripts.data.survey import Survey, survey
 from scripts.data.survey_report import report
 from scripts.errors import InputError
+from scripts.files import check_writable
 
 HELP = "open every file of a dataset and report what is wrong and what it holds (exit code 1 where something is wrong)"
 LISTED = 20  # lines of one kind of problem
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: there is no such path, it is no data set, or an argument is wrong.
     """
+    if arguments.output:
+        check_output(Path(arguments.output), Path(arguments.dataset))  # opening all images takes long
     found = survey(
         arguments.dataset,
         arguments.num_classes,
@@ -91,17 +94,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
-def write_pictures(found: Survey, output: Path) -> list[Path]:
-    """Writes ``samples.png``, ``lesion_sizes.png`` and ``class_shares.png``, as far as there is something to show.
+def check_output(output: Path, dataset: Path) -> None:
+    """Sees that the pictures can be written.
 
     Raises:
-        InputError: the folder lies in the data set, or cannot be written.
+        InputError: it lies in the data set, or cannot be written.
     """
+    if output.resolve().is_relative_to(dataset.resolve()):
+        raise InputError(f"--output {output} lies in the data set {dataset}: name a folder outside of it")
+    check_writable(output, "output", make=False)
+
+
+def write_pictures(found: Survey, output: Path) -> list[Path]:
+    """Writes ``samples.png``, ``lesion_sizes.png`` and ``class_shares.png``, as far as there is something to show."""
     from scripts.data_pictures import draw_survey  # matplotlib only when there is something to draw
 
-    source = Path(found.dataset).resolve()
-    if output.resolve().is_relative_to(source):
-        raise InputError(f"--output {output} lies in the data set {source}: name a folder outside of it")
     return draw_survey(found, output)
 
 

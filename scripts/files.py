@@ -16,6 +16,8 @@ from PIL import Image
 
 from scripts.errors import InputError
 
+NAME_BYTES = 255
+
 
 def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     """Replace ``path`` by ``data`` so that at any moment either the old or the new content is there, whole.
@@ -27,7 +29,7 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
         InputError: the disk is full or the folder cannot be written; the old file is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(fitting(path.name, len(".tmp")) + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -44,25 +46,36 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
         ) from error
 
 
-def check_writable(folder: str | os.PathLike, key: str) -> None:
+def fitting(name: str, room: int = 0) -> str:
+    """The name of a file, cut so that ``room`` bytes more fit: most file systems take 255 of UTF-8 in a name."""
+    return name.encode("utf-8", "surrogateescape")[: NAME_BYTES - room].decode("utf-8", "ignore")
+
+
+def check_writable(folder: str | os.PathLike, key: str, make: bool = True) -> None:
     """Make a folder, and see before any work that it takes files.
+
+    Without ``make`` nothing is made, and the nearest folder that is there is looked at instead.
 
     Raises:
         InputError: it cannot be made or takes none; ``key`` is the parameter that names it.
     """
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        place = Path(folder)
+        if make:
+            place.mkdir(parents=True, exist_ok=True)
+        while not (make or place.exists()):
+            place = place.parent
+        tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         raise InputError(
             f"{key} {folder} cannot be written ({error.strerror}): make it writable, or pass another --{key}"
         ) from error
 
 
-def png(picture: Image.Image) -> bytes:
-    """The picture as the bytes of a PNG file, for :func:`atomic_write`."""
+def png(picture: Image.Image, optimize: bool = False) -> bytes:
+    """The picture as the bytes of a PNG file, for :func:`atomic_write`; ``optimize`` takes longer for fewer."""
     content = io.BytesIO()
-    picture.save(content, format="PNG")
+    picture.save(content, format="PNG", optimize=optimize)
     return content.getvalue()
 
 

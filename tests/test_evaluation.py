@@ -213,6 +213,16 @@ def test_overlays_of_an_inference_in_the_same_folder_are_kept(folder):
     assert "a.png" in names and "worst_1_old.png" not in names and len(names) > 1
 
 
+def test_names_as_long_as_the_file_system_takes(folder):
+    name = "眼" * 83  # 249 bytes, with the suffix 253 of 255
+    for kind in ("images", "masks"):
+        (folder / kind / "e.png").rename(folder / kind / f"{name}.png")
+    split = json.loads((folder / "splits.json").read_text())
+    (folder / "splits.json").write_text(json.dumps(split | {"test": ["d", name, "f"]}))
+    drawn = [path.name for path in (evaluate(folder) / "overlays").iterdir()]
+    assert any("眼" * 70 in path for path in drawn)
+
+
 def test_training_images_are_scored_with_their_masks_where_scribbles_were_learned(folder):
     (folder / "scribbles").mkdir()
     for key in "ab":

@@ -10,7 +10,7 @@ import torch
 
 from bundle.__main__ import main
 from scripts.errors import InputError
-from scripts.files import atomic_save, atomic_write, load_checkpoint
+from scripts.files import atomic_save, atomic_write, check_writable, fitting, load_checkpoint
 from scripts.switches import as_bool, as_share
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +28,24 @@ def test_a_killed_write_is_cleaned_up_by_the_next(tmp_path):
     (tmp_path / "file.tmp").write_bytes(b"half")
     atomic_write(tmp_path / "file", b"whole")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "眼"])
+def test_names_as_long_as_the_file_system_takes(tmp_path, letter):
+    name = letter * (251 // len(letter.encode())) + ".png"
+    atomic_write(tmp_path / name, b"whole")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    cut = fitting(name, room=20)
+    assert 232 < len(cut.encode()) <= 235 and name.startswith(cut) and fitting("short.png", 20) == "short.png"
+
+
+def test_a_folder_is_looked_at_without_being_made(tmp_path):
+    check_writable(tmp_path / "a" / "b", "output", make=False)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="output .*file.* cannot be written .*another --output"):
+            check_writable(place, "output", make=False)
 
 
 @pytest.mark.parametrize("held", [False, True])

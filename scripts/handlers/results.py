@@ -24,7 +24,7 @@ from scripts import distributed, metrics, pictures
 from scripts.class_names import class_names_or_default
 from scripts.data import ImageReader
 from scripts.errors import InputError
-from scripts.files import atomic_write, check_writable
+from scripts.files import atomic_write, check_writable, fitting
 from scripts.handlers.history import rows_to_csv
 from scripts.handlers.scoring import CaseScores
 from scripts.report import absence_note, write_report
@@ -203,7 +203,8 @@ class EvaluationResults:
             for rank, i in enumerate(indices, 1):
                 case = self.case(i, float(dice[i]), dataset[i], Path(names[i]).name)
                 panel = pictures.case_panel(case, self.class_names)
-                pictures.save(panel, overlays / f"{kind}_{rank}_{Path(str(self.keys[i])).name}.png")
+                name = fitting(Path(str(self.keys[i])).name, len(f"{kind}_{rank}_.png"))
+                pictures.save(panel, overlays / f"{kind}_{rank}_{name}.png")
                 rows.setdefault(kind.capitalize(), []).append(case)
         for name in ("cases.png", "errors.png"):
             (self.folder / name).unlink(missing_ok=True)

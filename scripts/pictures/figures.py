@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from scripts.errors import InputError
+from scripts.files import atomic_write, png
 
 
 def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> Image.Image:
@@ -45,10 +45,4 @@ def save(picture: Image.Image, path: Path) -> None:
     Raises:
         InputError: the folder cannot be made or written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, optimize=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}): name a folder that can be written"
-        ) from error
+    atomic_write(path, png(picture, optimize=True))

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -72,6 +74,11 @@ def test_outputs_that_are_refused(tmp_path):
         prepare(source, source / ".", Options())
     with pytest.raises(InputError, match="is not empty"):
         prepare(source, tmp_path, Options())
+    (tmp_path / "file").touch()
+    (tmp_path / "src" / "broken.png").write_bytes(b"x")  # would be told of if the files were opened first
+    with pytest.raises(InputError, match="output .*file cannot be written"):
+        prepare(source, tmp_path / "file" / "out", Options())
+    (tmp_path / "src" / "broken.png").unlink()
     (tmp_path / "out.part").mkdir()
     with pytest.raises(InputError, match="out.part is in the way"):
         prepare(source, tmp_path / "out", Options())
@@ -154,11 +161,13 @@ def test_folders_without_anything_to_train_on(tmp_path):
         prepare(tmp_path / "nowhere", tmp_path / "out", Options())
 
 
-def test_a_full_disk_or_a_closed_folder_ends_in_a_sentence(tmp_path):
+def test_a_full_disk_ends_in_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     source = mixed_folder(tmp_path / "src", pairs(8))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write .*file/out"):
-        prepare(source, tmp_path / "file" / "out", Options(copy=True))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(shutil, "copyfile", lambda *paths, **more: (_ for _ in ()).throw(full))
+    with pytest.raises(InputError, match="cannot write below .*out.part .No space left"):
+        prepare(source, tmp_path / "out", Options(copy=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
 def test_a_table_that_lists_an_image_twice_is_told_by_its_rows(tmp_path):

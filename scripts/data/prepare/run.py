@@ -42,7 +42,7 @@ from scripts.data.sources.tables import parse_columns
 from scripts.data.sources.words import MASK_ENDINGS, is_numbered_mask
 from scripts.data.volumes import check_plane
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, check_writable
 
 logger = logging.getLogger("less_net")
 
@@ -100,7 +100,8 @@ def _check_output(source: Path, output: Path) -> Path:
     """The folder in which the set is built, beside ``output``.
 
     Raises:
-        InputError: ``output`` is the source, not empty or a mount point, or the folder to build in is somebody else's.
+        InputError: ``output`` is the source, not empty or a mount point, the folder to build in is somebody else's, or
+            nothing can be written there.
     """
     if output.resolve() == source.resolve():
         raise InputError(f"--output {output} is the folder to prepare: name a new folder.")
@@ -111,6 +112,7 @@ def _check_output(source: Path, output: Path) -> Path:
     part = output.with_name(output.name + ".part")
     if part.exists() and not (part / MARKER).is_file():
         raise InputError(f"{part} is in the way: remove it or name another folder as --output.")
+    check_writable(part.parent, "output", make=False)  # opening all files takes long
     return part
 
 
