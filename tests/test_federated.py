@@ -213,6 +213,9 @@ def test_settings_and_plan_are_checked(tmp_path):
     check_plan(tmp_path / "run", {"rounds": 3})  # a new folder
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "federation.json").write_text('{"rounds": 3}')
+    (tmp_path / "run" / "round_00001.pt").touch()
+    check_plan(tmp_path / "run", {"rounds": 4})  # a site was refused in the first round, after another's
+    (tmp_path / "run" / "global.pt").touch()
     check_plan(tmp_path / "run", {"rounds": 3})
     with pytest.raises(InputError, match="holds a federation with --rounds 3, not 4"):
         check_plan(tmp_path / "run", {"rounds": 4})

@@ -126,7 +126,7 @@ def check_settings(files: Sequence[str], settings: Mapping[str, Any]) -> None:
 
 
 def check_plan(output: Path, arguments: dict[str, Any]) -> None:
-    """Compares what is run with what was.
+    """Compares what is run with what was; a start that was refused in its first round binds nobody.
 
     Raises:
         InputError: the folder holds another federation.
@@ -135,10 +135,15 @@ def check_plan(output: Path, arguments: dict[str, Any]) -> None:
     if path.is_file():
         old = json.loads(path.read_text(encoding="utf-8"))
         for key in sorted(old.keys() | arguments.keys()):
-            if old.get(key) != arguments.get(key) and key != "federation_only":
+            if old.get(key) != arguments.get(key) and key != "federation_only" and came_to_weights(output):
                 raise InputError(
                     f"{output} holds a federation with --{key.replace('_', '-')} {old.get(key)}, not "
                     f"{arguments.get(key)}: give another --output, or the same arguments to go on."
                 )
     elif output.exists() and any(output.iterdir()):
         raise InputError(f"--output {output} holds other files: give a new folder.")
+
+
+def came_to_weights(output: Path) -> bool:
+    """Whether a round or a training of the folder ended; what a site wrote in a round that did not counts for none."""
+    return any(not path.match("round_*.pt") for path in output.rglob("*.pt"))
