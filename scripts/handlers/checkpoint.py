@@ -105,9 +105,8 @@ class Checkpoints:
 
     def finish(self, engine: SemiSupervisedTrainer) -> None:
         """The end of the run, also when early stopping ended it."""
-        if self.saved_epoch != engine.state.epoch and engine.state.iteration == engine.state.epoch * len(
-            engine.data_loader
-        ):
+        whole = engine.state.iteration == engine.state.epoch * engine.state.epoch_length  # not stopped within an epoch
+        if self.saved_epoch != engine.state.epoch and whole:
             self.save_latest(engine)
         chosen = self.validator is not None and self.validator.state.best_metric_epoch >= 0
         lost = chosen and not self.best.is_file()  # removed since, and no epoch was better

@@ -32,8 +32,8 @@ class Killed(Exception):
     """Stands for a kill at this moment."""
 
 
-def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, **changes):
-    """A whole run with teacher, schedule, validation and random views."""
+def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, epoch_length=3, **changes):
+    """A whole run with teacher, schedule, validation and random views; the loader's epochs have three iterations."""
     torch.manual_seed(3)
     network = changes.pop("network", None) or TinyNetwork()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
@@ -56,6 +56,7 @@ def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, **cha
         weak_view=WeakView(),
         train_handlers=handlers,
     )
+    engine.state.epoch_length = epoch_length
     torch.manual_seed(4)
     if die_in_epoch is not None:
 
@@ -109,10 +110,14 @@ def test_a_resumed_run_ends_exactly_like_the_uninterrupted_one(tmp_path, epoch, 
     assert len((tmp_path / "cut" / "history.csv").read_text().splitlines()) == 6
 
 
-def test_a_finished_run_resumes_to_nothing(tmp_path):
-    run(tmp_path)
+@pytest.mark.parametrize("epoch_length, interval", [(3, 1), (3, 2), (2, 2), (4, 3)])
+def test_a_finished_run_resumes_to_nothing(tmp_path, epoch_length, interval):
+    """Whatever epochs the trainer counts on its loader, and however seldom it saves."""
+    settings = {"epoch_length": epoch_length, "interval": interval}
+    run(tmp_path, **settings)
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["iteration"] == 5 * epoch_length
     before = (tmp_path / "model.pt").read_bytes()
-    assert run(tmp_path, resume=True).state.iteration == 15
+    assert run(tmp_path, resume=True, **settings).state.iteration == 5 * epoch_length
     assert (tmp_path / "model.pt").read_bytes() == before
 
 
