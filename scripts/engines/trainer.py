@@ -119,9 +119,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             inferer=inferer,
             train_handlers=train_handlers,
             amp_kwargs=amp_kwargs,
-            compile=as_bool(compile, "compile"),
-            compile_kwargs=compile_kwargs,
         )
+        if as_bool(compile, "compile"):
+            network.compile(**(compile_kwargs or {}))  # MONAI would wrap it, and sites exchange weights of other names
         self.scaler: torch.amp.GradScaler | None = None
         self.weak_view, self.max_norm, self.planned_epochs = weak_view, max_norm, planned_epochs
         self.memory_format = torch.channels_last if as_bool(channels_last, "channels_last") else torch.contiguous_format
@@ -141,11 +141,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     @property
     def student(self) -> nn.Module:
-        """The network, without the wrappers of ``torch.compile`` and distributed training."""
-        network = getattr(self.network, "_orig_mod", self.network)
-        return (
-            getattr(network, "module", network) if isinstance(network, nn.parallel.DistributedDataParallel) else network
-        )
+        """The network, without the wrapper of distributed training."""
+        wrapped = isinstance(self.network, nn.parallel.DistributedDataParallel)
+        return self.network.module if wrapped else self.network
 
     @property
     def progress(self) -> float:

@@ -105,9 +105,8 @@ class Checkpoints:
 
     def finish(self, engine: SemiSupervisedTrainer) -> None:
         """The end of the run, also when early stopping ended it."""
-        if self.saved_epoch != engine.state.epoch and engine.state.iteration == engine.state.epoch * len(
-            engine.data_loader
-        ):
+        whole = engine.state.iteration == engine.state.epoch * engine.state.epoch_length  # not stopped within an epoch
+        if self.saved_epoch != engine.state.epoch and whole:
             self.save_latest(engine)
         chosen = self.validator is not None and self.validator.state.best_metric_epoch >= 0
         lost = chosen and not self.best.is_file()  # removed since, and no epoch was better
@@ -140,7 +139,7 @@ class Checkpoints:
             "best_metric": best[0],
             "best_metric_epoch": best[1],
             "history": engine.history,
-            "random": distributed.gathered_objects(random_state()),
+            "random": distributed.gathered_objects(random_state(engine.state.device)),
         }
 
     def load(self, engine: SemiSupervisedTrainer) -> None:
@@ -161,7 +160,7 @@ class Checkpoints:
         if self.validator is not None:
             self.validator.state.best_metric = content["best_metric"]
             self.validator.state.best_metric_epoch = content["best_metric_epoch"]
-        set_random_state(content["random"][distributed.rank()])
+        set_random_state(content["random"][distributed.rank()], engine.state.device)
         logger.info("resumed from %s after epoch %d of %d", self.latest, engine.state.epoch, engine.state.max_epochs)
 
     def check_processes(self, before: int) -> None:
@@ -201,8 +200,9 @@ def on_the_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
-def random_state() -> dict[str, Any]:
-    """States of Python's, NumPy's and torch's global generators, as tensors and plain numbers."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """States of Python's, NumPy's and torch's global generators, as tensors and plain numbers; of CUDA's that of the
+    ``device`` that trains alone, where it is one."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
@@ -215,26 +215,18 @@ def random_state() -> dict[str, Any]:
             "cached": float(cached),
         },
         "torch": torch.get_rng_state(),
-        "cuda": cuda_states(),
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
     }
 
 
-def cuda_states() -> list[torch.Tensor]:
-    """Of every device; in a distributed run of this process's own, since a look at the others would take memory."""
-    if not torch.cuda.is_initialized():  # none is in use: a look at one would take its memory
-        return []
-    return [torch.cuda.get_rng_state()] if distributed.active() else torch.cuda.get_rng_state_all()
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Inverse of :func:`random_state`; CUDA's states are set for as many devices as there are."""
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Inverse of :func:`random_state`, on whichever GPU the run goes on: to begin anew there would draw the first views
+    again."""
     python, numpy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["internal"].tolist()), python["gauss"]))
     keys = numpy["keys"].numpy().astype(np.uint32)
     np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["cached"]))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and distributed.active():
-        torch.cuda.set_rng_state(state["cuda"][0])
-    else:
-        for index, device in enumerate(state["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(device, index)
+    if state["cuda"] and device.type == "cuda":
+        number = min(device.index or 0, len(state["cuda"]) - 1)  # older files hold those of all GPUs
+        torch.cuda.set_rng_state(state["cuda"][number], device)

@@ -28,6 +28,7 @@ def install_excepthook() -> None:
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         known = next((e for e in chain(error) if isinstance(e, InputError)), None) or asked_for_features(error)
         full = next((e for e in chain(error) if isinstance(e, OSError) and e.errno in DISK_FULL), None)
+        lost = next((e for e in chain(error) if distributed.is_lost_connection(e)), None)
         if isinstance(known, distributed.ToldElsewhere):
             return
         if known is not None:
@@ -36,10 +37,12 @@ def install_excepthook() -> None:
             print(f"error: {full}: free space, then start again (a training with --resume true)", file=sys.stderr)
         elif any(isinstance(e, KeyboardInterrupt) for e in chain(error)):
             print("interrupted; a training continues with --resume true, a clustering as it is", file=sys.stderr)
-        elif distributed.active() and any(distributed.is_lost_connection(e) for e in chain(error)):
+        elif distributed.active() and lost is not None:
+            # where no other process has ended, the reason is all there is to go by, such as NCCL without memory
+            reason = (str(lost).strip() or type(lost).__name__).splitlines()[-1].strip()
             print(
-                f"error: process {distributed.rank()} lost the others: one of them has ended, its message, if it had "
-                "any, is above; a training continues with --resume true",
+                f"error: process {distributed.rank()} lost the others ({reason}): if one of them has ended, its "
+                "message, if it had any, is above; a training continues with --resume true",
                 file=sys.stderr,
             )
         else:

@@ -38,9 +38,6 @@ class FramePredictor:
         parser: of ``configs/inference.json`` and overlays, with the values of this run; changed: the reader reads from
             memory, and what saves masks is left out.
         network: the config's network with its weights loaded; None: as the config makes it.
-
-    Attributes:
-        network_seconds: what the network alone took for the last frame.
     """
 
     def __init__(self, parser: ConfigParser, network: torch.nn.Module | None = None) -> None:

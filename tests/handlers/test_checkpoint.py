@@ -18,6 +18,8 @@ from scripts.methods import MeanTeacher
 from scripts.transforms import WeakView
 from tests.tiny import TinyNetwork, full_disk, trainer, validator
 
+CPU = torch.device("cpu")
+
 
 def same(a, b):
     """Whether two contents of a checkpoint are equal bit for bit."""
@@ -32,8 +34,8 @@ class Killed(Exception):
     """Stands for a kill at this moment."""
 
 
-def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, **changes):
-    """A whole run with teacher, schedule, validation and random views."""
+def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, epoch_length=3, **changes):
+    """A whole run with teacher, schedule, validation and random views; the loader's epochs have three iterations."""
     torch.manual_seed(3)
     network = changes.pop("network", None) or TinyNetwork()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
@@ -56,6 +58,7 @@ def run(folder, resume=False, die_in_epoch=None, max_epochs=5, interval=1, **cha
         weak_view=WeakView(),
         train_handlers=handlers,
     )
+    engine.state.epoch_length = epoch_length
     torch.manual_seed(4)
     if die_in_epoch is not None:
 
@@ -109,10 +112,14 @@ def test_a_resumed_run_ends_exactly_like_the_uninterrupted_one(tmp_path, epoch, 
     assert len((tmp_path / "cut" / "history.csv").read_text().splitlines()) == 6
 
 
-def test_a_finished_run_resumes_to_nothing(tmp_path):
-    run(tmp_path)
+@pytest.mark.parametrize("epoch_length, interval", [(3, 1), (3, 2), (2, 2), (4, 3)])
+def test_a_finished_run_resumes_to_nothing(tmp_path, epoch_length, interval):
+    """Whatever epochs the trainer counts on its loader, and however seldom it saves."""
+    settings = {"epoch_length": epoch_length, "interval": interval}
+    run(tmp_path, **settings)
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["iteration"] == 5 * epoch_length
     before = (tmp_path / "model.pt").read_bytes()
-    assert run(tmp_path, resume=True).state.iteration == 15
+    assert run(tmp_path, resume=True, **settings).state.iteration == 5 * epoch_length
     assert (tmp_path / "model.pt").read_bytes() == before
 
 
@@ -174,16 +181,38 @@ def test_an_unwritable_place_is_named(tmp_path):
 
 
 def test_the_random_generators_come_back():
-    state = random_state()
+    state = random_state(CPU)
     first = random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()
-    set_random_state(state)
+    set_random_state(state, CPU)
     assert (random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()) == first
 
 
-def test_a_run_of_two_gpus_goes_on_with_the_generator_of_the_first(monkeypatch):
-    """Where fewer devices are, each gets its own state; to begin anew would draw the first views again."""
-    taken = {}
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: taken.update({device: state.tolist()}))
-    set_random_state(random_state() | {"cuda": [torch.tensor([1]), torch.tensor([2])]})
-    assert taken == {0: [1]}
+@pytest.fixture
+def generators(monkeypatch):
+    """CUDA's generators of a machine with three GPUs, and the number of each as its state."""
+    kept = {number: torch.tensor([number]) for number in range(3)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept[device.index or 0])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: kept.update({device.index or 0: state}))
+    return kept
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:2"])
+def test_a_run_goes_on_with_its_random_numbers_on_another_gpu(generators, device):
+    set_random_state(random_state(torch.device("cuda:1")), torch.device(device))
+    assert int(generators.pop(torch.device(device).index or 0)) == 1
+    assert all(number == int(state) for number, state in generators.items())
+
+
+def test_a_run_of_a_gpu_goes_on_without_one(generators):
+    state = random_state(torch.device("cuda"))
+    generators.clear()
+    set_random_state(state, CPU)
+    assert not generators and random_state(CPU)["cuda"] == []
+
+
+@pytest.mark.parametrize("device, taken", [("cuda:0", 7), ("cuda:1", 8), ("cuda:2", 8)])
+def test_files_with_the_generators_of_all_gpus_are_read(generators, device, taken):
+    """As they were once written: each GPU takes its own; where there are more than there were, that of the last."""
+    state = random_state(CPU) | {"cuda": [torch.tensor([7]), torch.tensor([8])]}
+    set_random_state(state, torch.device(device))
+    assert int(generators[torch.device(device).index]) == taken

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from torch.distributed import DistBackendError
 
+from scripts import distributed
 from scripts.errors import InputError
 from scripts.run.excepthook import chain, install_excepthook
 from tests.tiny import ROOT, TinyNetwork
@@ -44,6 +46,18 @@ def test_a_network_without_feature_maps_ends_with_its_mend(monkeypatch, capsys):
         "error: network_def: tests.tiny.TinyNetwork gives no feature maps, which the rule needs: subclass "
         "scripts.networks.SegmentationNetwork, or use configs/methods/supervised.yaml\n"
     )
+
+
+def test_a_process_that_lost_the_others_says_why(monkeypatch, capsys):
+    """NCCL may also fail where no process has ended, as on a GPU without memory left for it."""
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    install_excepthook()
+    error = DistBackendError("NCCL error in: NCCLUtils.cpp:77\nLast error:\nCuda failure 2 'out of memory'\n")
+    sys.excepthook(type(error), error, None)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: process 1 lost the others (Cuda failure 2 'out of memory'): if one of them has")
 
 
 def test_other_attributes_that_are_missing_keep_their_traceback(monkeypatch, capsys):
