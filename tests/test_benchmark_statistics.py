@@ -8,9 +8,10 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageColor
 
-from bundle.benchmark.plots import COLOURS, label_axis, mean_curve, read_latencies
+from bundle.benchmark.plots import COLOURS, label_axis, leave_below, mean_curve, read_latencies
 from bundle.benchmark.statistics import (
     Group,
     best_peer,
@@ -287,6 +288,22 @@ def test_numbers_of_labels_are_not_drawn_as_percent_beside_shares():
     assert label_axis({36, 15}) == ("log", "labels", {15: (15, "15"), 36: (36, "36")})
     scale, title, places = label_axis({0.05, 20, 1.0})
     assert scale == "linear" and places == {0.05: (0, "5 %"), 1.0: (1, "100 %"), 20: (2, "20")}
+
+
+def test_a_training_that_fell_is_named_at_the_foot_and_does_not_press_the_others_into_a_line():
+    axes = Figure().subplots()
+    points = [(5, 74.0, "red"), (5, 71.0, "green"), (50, 78.0, "red"), (100, 36.04, "blue"), (100, 0.0, "black")]
+    for x, dice, colour in points:
+        axes.plot(x, dice, marker="o", color=colour)
+    leave_below(axes, points)
+    low, high = axes.get_ylim()
+    assert 60 < low < 71 and 78 < high < 90
+    assert [(text.get_text(), text.get_color()) for text in axes.texts] == [("0.0", "black"), ("36.0", "blue")]
+    assert len({text.xyann for text in axes.texts}) == 2  # at one place, above each other
+    whole = axes.get_ylim()
+    leave_below(axes, points[:3])
+    leave_below(axes, [])
+    assert axes.get_ylim() == whole and len(axes.texts) == 2
 
 
 def suite_of(results, **more):

@@ -29,6 +29,7 @@ COLOURS += ("#7cb518", "#a4133c", "#f4d03f", "#1b2a8c", "#b388eb", "#0b5d3b", "#
 BASELINE = "#444444"
 LINES = ("-", "--", ":", "-.", (0, (1, 1)))
 LEAST_SPAN = 5.0  # points of Dice that an axis shows at least, or tenths of a point would look like a lot
+FALLEN = 15.0  # points of Dice below the median of an axes: a training that fell, named at the foot of the axes
 LEGEND_LINE = 0.215  # inches that an entry of the legend takes
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -164,6 +165,7 @@ def by_labels(rows: Sequence[Row], style: Style) -> Image.Image:
         if not own:
             return
         scale, title, places = label_axis({row["label_ratio"] for row in own})
+        points = []
         for method in dict.fromkeys(row["method"] for row in own):
             line = sorted((r for r in own if r["method"] == method), key=lambda r: r["label_ratio"])
             x = [places[r["label_ratio"]][0] for r in line]
@@ -171,6 +173,8 @@ def by_labels(rows: Sequence[Row], style: Style) -> Image.Image:
             sd = [r["mean_dice_sd"] or np.nan for r in line]  # one seed has no bar
             look = style.line(group_of(line[0])) | {"linestyle": "-"}
             axes.errorbar(x, mean, sd, marker="o", markersize=4, capsize=3, elinewidth=1, **look)
+            points += zip(x, mean, [look["color"]] * len(x))
+        leave_below(axes, points)
         axes.set_xscale(scale)
         axes.set_xticks(*zip(*places.values()))
         axes.minorticks_off()
@@ -178,6 +182,23 @@ def by_labels(rows: Sequence[Row], style: Style) -> Image.Image:
         axes.set_ylabel(f"Dice on the {style.scored}, %")
 
     return panels(style, [group_of(row) for row in rows], "network", shape, "")
+
+
+def leave_below(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Ends the axis above trainings that fell, or one of them would press all others into a line; an arrow names each.
+
+    Args:
+        axes: where all is drawn already.
+        points: place, Dice in percent and colour of each.
+    """
+    dice = np.array([one[1] for one in points])
+    if not points or not (fell := dice < np.median(dice) - FALLEN).any():
+        return
+    axes.set_ylim(bottom=dice[~fell].min() - LEAST_SPAN)
+    for step, (place, value, colour) in enumerate(sorted(one for one, low in zip(points, fell) if low)):
+        look = {"color": colour, "arrowprops": {"arrowstyle": "->", "color": colour}, "ha": "center", "fontsize": 9}
+        above = (0, 18 + 12 * (step % 3))  # points, staggered so that those of one place can be read
+        axes.annotate(f"{value:.1f}", (place, 0), above, ("data", "axes fraction"), "offset points", **look)
 
 
 def by_minutes(groups: Groups, style: Style) -> Image.Image:
@@ -218,11 +239,15 @@ def by_cost(rows: Sequence[Row], style: Style, cost: Callable[[Row], float], nam
     aside = dict(zip(methods, 0.018 * (np.arange(len(methods)) - (len(methods) - 1) / 2)))
 
     def shape(axes: Axes, data: str, ratio: float) -> None:
+        points = []
         for row in (row for row in rows if (row["data"], row["label_ratio"]) == (data, ratio)):
             look = {"color": style.colours[row["method"]], "marker": style.marker(row["network"]), "capsize": 3}
             size = 9 if row["method"] in style.ours else 6
             place = cost(row) + aside[row["method"]] * widest  # side by side, or they would hide each other
-            axes.errorbar(place, row["mean_dice"], yerr=row["mean_dice_sd"], markersize=size, alpha=0.85, **look)
+            dice = row["mean_dice"] or 0.0
+            axes.errorbar(place, dice, yerr=row["mean_dice_sd"], markersize=size, alpha=0.85, **look)
+            points.append((place, dice, look["color"]))
+        leave_below(axes, points)
         axes.set_xlim(0, 1.15 * widest)
         axes.set_xlabel(f"{name} (methods side by side)")
         axes.set_ylabel(f"Dice on the {style.scored}, %")
