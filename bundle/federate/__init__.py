@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unlabelled-weight",
         type=float,
         default=1.0,
-        help="what an image without mask counts in the average, against 1 with mask (default: 1, plain FedAvg)",
+        help="what an image without mask counts in the average of the sites' weights, against 1 with mask (default: 1, "
+        "plain FedAvg); in the loss of a site: --settings unlabelled_weight=...",
     )
     parser.add_argument(
         "--join",
