@@ -300,10 +300,10 @@ def test_a_training_that_fell_is_named_at_the_foot_and_does_not_press_the_others
     assert 60 < low < 71 and 78 < high < 90
     assert [(text.get_text(), text.get_color()) for text in axes.texts] == [("0.0", "black"), ("36.0", "blue")]
     assert len({text.xyann for text in axes.texts}) == 2  # at one place, above each other
-    whole = axes.get_ylim()
+    limits = axes.get_ylim()
     leave_below(axes, points[:3])
     leave_below(axes, [])
-    assert axes.get_ylim() == whole and len(axes.texts) == 2
+    assert axes.get_ylim() == limits and len(axes.texts) == 2
 
 
 def suite_of(results, **more):
